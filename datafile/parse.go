@@ -1,0 +1,132 @@
+package datafile
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"path/filepath"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/patchbay-dev/patchbay/internal/fault"
+)
+
+// Limits bounds what Parse accepts. Zero fields take the defaults.
+type Limits struct {
+	Bytes int64 // size of the file; default 32 MiB
+	Depth int   // nesting of lists and dicts; default 64
+}
+
+func (l Limits) withDefaults() Limits {
+	if l.Bytes <= 0 {
+		l.Bytes = 32 << 20
+	}
+	if l.Depth <= 0 {
+		l.Depth = 64
+	}
+	return l
+}
+
+// Parse reads a data file. The extension of name decides: .yaml and .yml are
+// YAML, .csv is CSV (and the file's name its model), everything else is XML.
+// It reads one byte past the limit at most.
+//
+// Errors: [Problems], as many at once as the syntax allows; fault.TooLarge for
+// a file above the limit; the reader's own error, wrapped.
+func Parse(name string, r io.Reader, o Limits) (*File, error) {
+	o = o.withDefaults()
+	data, err := io.ReadAll(io.LimitReader(r, o.Bytes+1))
+	if err != nil {
+		return nil, fmt.Errorf("read data file: %w", err)
+	}
+	if int64(len(data)) > o.Bytes {
+		return nil, fault.Newf(fault.TooLarge, "%s: a data file has at most %d bytes; split it", name, o.Bytes)
+	}
+	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))
+	p := &parser{name: name, data: data, limits: o, file: &File{Name: name}}
+	if at, ok := firstInvalid(data); ok {
+		p.problem(p.at(at), "", "the file is not valid UTF-8")
+	} else {
+		switch strings.ToLower(filepath.Ext(name)) {
+		case ".yaml", ".yml":
+			p.yaml()
+		case ".csv":
+			p.csv()
+		default:
+			p.xml()
+		}
+	}
+	if len(p.problems) > 0 {
+		return nil, p.problems.Sort()
+	}
+	return p.file, nil
+}
+
+// parser is the state that the three formats share.
+type parser struct {
+	name     string
+	data     []byte
+	limits   Limits
+	file     *File
+	problems Problems
+	lines    []int // offset of each line's first byte, made on first use
+}
+
+func (p *parser) problem(at Position, record, format string, args ...any) {
+	p.problems = append(p.problems, Problem{File: p.name, Position: at, Record: record, Message: fmt.Sprintf(format, args...)})
+}
+
+// at turns a byte offset into a position.
+func (p *parser) at(offset int) Position {
+	if p.lines == nil {
+		p.lines = []int{0}
+		for i, c := range p.data {
+			if c == '\n' {
+				p.lines = append(p.lines, i+1)
+			}
+		}
+	}
+	lo, hi := 0, len(p.lines)
+	for hi-lo > 1 {
+		if mid := (lo + hi) / 2; p.lines[mid] <= offset {
+			lo = mid
+		} else {
+			hi = mid
+		}
+	}
+	return Position{Line: lo + 1, Column: offset - p.lines[lo] + 1}
+}
+
+// add checks what is true of a record in every format and keeps it.
+func (p *parser) add(r Record) {
+	if r.ID == "" {
+		p.problem(r.Position, "", "a record needs an id")
+	}
+	if r.Model == "" {
+		p.problem(r.Position, r.ID, "a record needs a model")
+	}
+	seen := map[string]bool{}
+	for _, f := range r.Fields {
+		if f.Name == "" {
+			p.problem(f.Position, r.ID, "a field needs a name")
+		} else if seen[f.Name] {
+			p.problem(f.Position, r.ID, "field %q is given twice", f.Name)
+		}
+		seen[f.Name] = true
+	}
+	p.file.Records = append(p.file.Records, r)
+}
+
+func firstInvalid(b []byte) (int, bool) {
+	if utf8.Valid(b) {
+		return 0, false
+	}
+	for i := 0; i < len(b); {
+		r, n := utf8.DecodeRune(b[i:])
+		if r == utf8.RuneError && n == 1 {
+			return i, true
+		}
+		i += n
+	}
+	return 0, false
+}
