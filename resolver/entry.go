@@ -1,0 +1,167 @@
+package resolver
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/json"
+	"maps"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/patchbay-dev/patchbay/connector"
+	"github.com/patchbay-dev/patchbay/internal/fault"
+	"github.com/patchbay-dev/patchbay/internal/secret"
+	"github.com/patchbay-dev/patchbay/providers"
+	"github.com/patchbay-dev/patchbay/tenant"
+)
+
+// key is a question: a slot, or a connector id as seen from an organization.
+type key struct {
+	tenant   tenant.ID
+	org      tenant.OrganizationID
+	category providers.Category
+	id       connector.ID
+}
+
+// shared is the question's name in the shared cache. ':' is in no id.
+func (k key) shared() SharedKey {
+	if k.id.IsZero() {
+		return SharedKey{Tenant: k.tenant, Name: "s:" + k.org.String() + ":" + string(k.category)}
+	}
+	return SharedKey{Tenant: k.tenant, Name: "c:" + k.org.String() + ":" + k.id.String()}
+}
+
+// entry is one answer in memory, a negative one when err is set. All but mark
+// is immutable.
+type entry struct {
+	state   *state
+	mark    atomic.Pointer[mark] // the latest own validation
+	digest  [sha256.Size]byte    // of the facts
+	err     error
+	body    secret.Body
+	etag    string
+	expires time.Time // of a minted token; zero when none
+}
+
+// validation is the latest moment at which the database vouched for the entry,
+// by itself or through its tenant's revision.
+func (e *entry) validation() mark {
+	m := *e.mark.Load()
+	if t := e.state.validated.Load(); t != nil && t.revision == m.revision && t.at > m.at {
+		return *t
+	}
+	return m
+}
+
+// unsuspected tells whether nothing heard since the validation speaks against it.
+func (e *entry) unsuspected(m mark) bool {
+	return !e.state.dead.Load() &&
+		m.revision >= e.state.floor.Load() &&
+		int64(m.at) >= e.state.suspectBefore.Load()
+}
+
+// size estimates the resident bytes of an entry, key and bookkeeping included.
+func (e *entry) size() int {
+	const overhead = 400 // entry, mark, map node, policy node
+	return overhead + e.body.Len() + len(e.etag)
+}
+
+// staleTail and freshTail end every body, so that the stale form of an answer
+// is made by swapping the end, and only when needed.
+const (
+	freshTail = `,"stale":false}`
+	staleTail = `,"stale":true}`
+)
+
+// staleBody is the body with "stale": true.
+func staleBody(b secret.Body) secret.Body {
+	raw := b.Reveal()
+	out := make([]byte, 0, len(raw))
+	out = append(out, raw[:len(raw)-len(freshTail)]...)
+	return secret.NewBody(append(out, staleTail...))
+}
+
+type bodyConnector struct {
+	ID           connector.ID       `json:"id"`
+	ExternalID   *string            `json:"external_id"`
+	Name         string             `json:"name"`
+	Category     providers.Category `json:"category"`
+	Kind         providers.Kind     `json:"kind"`
+	Organization *string            `json:"organization"`
+	Inherited    bool               `json:"inherited"`
+	Active       bool               `json:"active"`
+	Version      int64              `json:"version"`
+}
+
+func orNull(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
+}
+
+// encodeBody writes the object of DESIGN 3.2 and its ETag. The tag covers the
+// connector, the non-secret config, the pin (which stands for the secrets: they
+// never change under one pin) and expires_at, so no secret goes into it.
+func encodeBody(f facts, b providers.Backend) (secret.Body, string, error) {
+	c := f.Connector
+	head, err := json.Marshal(bodyConnector{
+		ID: c.ID, ExternalID: orNull(c.ExternalID), Name: c.Name, Category: c.Category, Kind: c.Kind,
+		Organization: orNull(c.Organization.String()), Inherited: f.Inherited, Active: c.Active, Version: c.Version,
+	})
+	if err != nil {
+		return secret.Body{}, "", fault.New(fault.Internal, "the connector cannot be encoded").WithCause(err)
+	}
+	expires := []byte("null")
+	if !b.ExpiresAt.IsZero() {
+		expires = []byte(`"` + b.ExpiresAt.UTC().Format(time.RFC3339) + `"`)
+	}
+
+	tag := sha256.New()
+	part := func(p []byte) {
+		var n [8]byte
+		binary.BigEndian.PutUint64(n[:], uint64(len(p)))
+		tag.Write(n[:])
+		tag.Write(p)
+	}
+	part(head)
+	part([]byte(c.Pin.String()))
+	part(expires)
+
+	out := append([]byte(`{"connector":`), head...)
+	out = append(out, `,"config":{`...)
+	names := slices.Sorted(maps.Keys(b.Params))
+	names = append(names, b.Secrets.Names()...)
+	slices.Sort(names)
+	for i, name := range names {
+		if i > 0 {
+			out = append(out, ',')
+		}
+		label, err := json.Marshal(name)
+		if err != nil {
+			return secret.Body{}, "", fault.New(fault.Internal, "the config cannot be encoded").WithCause(err)
+		}
+		out = append(append(out, label...), ':')
+		v, isSecret := b.Secrets[name]
+		var value []byte
+		if isSecret {
+			value, err = json.Marshal(v.Reveal())
+			part(label)
+		} else {
+			value, err = json.Marshal(b.Params[name])
+			part(label)
+			part(value)
+		}
+		if err != nil {
+			return secret.Body{}, "", fault.New(fault.Internal, "the config cannot be encoded").WithCause(err)
+		}
+		out = append(out, value...)
+	}
+	out = append(out, `},"expires_at":`...)
+	out = append(out, expires...)
+	out = append(out, freshTail...)
+	etag := `"` + base64.RawURLEncoding.EncodeToString(tag.Sum(nil)[:18]) + `"`
+	return secret.NewBody(slices.Clip(out)), etag, nil
+}

@@ -1,0 +1,164 @@
+package resolver
+
+import (
+	"context"
+	"log/slog"
+	"math/rand/v2"
+	"sync/atomic"
+	"time"
+
+	"github.com/patchbay-dev/patchbay/connector"
+)
+
+// The relay's times of DESIGN 6.
+const (
+	relayEvery   = 250 * time.Millisecond
+	unsentAge    = 250 * time.Millisecond
+	passLimit    = 150 * time.Millisecond
+	replayWindow = 10 * time.Minute
+	keepSent     = 24 * time.Hour
+	relayBatch   = 500
+)
+
+// Relay drains an outbox to the sidecars. Any number of relays work side by
+// side on one outbox.
+type Relay struct {
+	outbox connector.Outbox
+	out    Publisher
+	log    *slog.Logger
+
+	// What the last complete check found; see beat.
+	identity string
+
+	// Counters for metrics.
+	Sent     atomic.Int64
+	Replayed atomic.Int64
+	Beats    atomic.Int64
+	Failures atomic.Int64
+}
+
+// NewRelay returns a relay. Run does the work.
+func NewRelay(outbox connector.Outbox, out Publisher, log *slog.Logger) *Relay {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	return &Relay{outbox: outbox, out: out, log: log}
+}
+
+// Run relays until ctx ends, woken by commits of this process and every 250 ms.
+func (r *Relay) Run(ctx context.Context) error {
+	ticker := time.NewTicker(relayEvery)
+	defer ticker.Stop()
+	failing := false
+	swept := time.Now()
+	for {
+		err := r.drain(ctx)
+		if err == nil {
+			err = r.beat(ctx)
+		}
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case err != nil:
+			r.Failures.Add(1)
+			if !failing {
+				r.log.Warn("the relay is interrupted", "error", err)
+			}
+			failing = true
+			sleep(ctx, rand.N(relayEvery))
+		case failing:
+			r.log.Info("the relay works again")
+			failing = false
+		}
+		if time.Since(swept) > time.Minute {
+			swept = time.Now()
+			if _, err := r.outbox.SweepOutbox(ctx, keepSent); err != nil {
+				r.log.Warn("the outbox was not swept", "error", err)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-ticker.C:
+		case <-r.outbox.Committed():
+		}
+	}
+}
+
+// drain sends what is unsent and free.
+func (r *Relay) drain(ctx context.Context) error {
+	for {
+		n, err := r.outbox.Relay(ctx, relayBatch, func(ctx context.Context, ms []connector.Message) error {
+			return r.out.Publish(ctx, ms)
+		})
+		r.Sent.Add(int64(n))
+		if err != nil || n < relayBatch {
+			return err
+		}
+	}
+}
+
+// beat makes the statement that a heartbeat is: every row committed more than
+// 250 ms before it is in Redis and published. It is made only when no older row
+// is unsent, what the server may have lost was sent again, and all that was
+// found out fast enough to be still true.
+func (r *Relay) beat(ctx context.Context) error {
+	began := time.Now()
+	unsent, err := r.outbox.Unsent(ctx, unsentAge)
+	if err != nil || unsent {
+		return err
+	}
+	identity, sentinel, err := r.out.State(ctx)
+	if err != nil {
+		return err
+	}
+	last, err := r.outbox.LastSent(ctx)
+	if err != nil {
+		return err
+	}
+	if identity != r.identity || sentinel < last {
+		if err := r.replay(ctx); err != nil {
+			return err
+		}
+		r.identity = identity
+		return nil // the pass took long; the next one may speak
+	}
+	if time.Since(began) >= passLimit {
+		return nil
+	}
+	ok, err := r.out.Heartbeat(ctx, identity)
+	if err != nil {
+		return err
+	}
+	if !ok {
+		r.identity = ""
+		return nil
+	}
+	r.Beats.Add(1)
+	return nil
+}
+
+// replay sends the rows of the last ten minutes again, to a server that may
+// have lost them.
+func (r *Relay) replay(ctx context.Context) error {
+	after := int64(0)
+	for {
+		ms, err := r.outbox.Sent(ctx, replayWindow, after, relayBatch)
+		if err != nil {
+			return err
+		}
+		// Publish sets the sentinel even for an empty batch.
+		if len(ms) == 0 {
+			last, err := r.outbox.LastSent(ctx)
+			if err != nil {
+				return err
+			}
+			return r.out.Publish(ctx, []connector.Message{{ID: last}})
+		}
+		if err := r.out.Publish(ctx, ms); err != nil {
+			return err
+		}
+		r.Replayed.Add(int64(len(ms)))
+		after = ms[len(ms)-1].ID
+	}
+}
