@@ -1,0 +1,357 @@
+package importer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/patchbay-dev/patchbay/connector"
+	"github.com/patchbay-dev/patchbay/datafile"
+	"github.com/patchbay-dev/patchbay/internal/fault"
+	"github.com/patchbay-dev/patchbay/providers"
+)
+
+// lint checks what can be checked of a connector whose tenant is unknown.
+func (p *planner) lint(c *connectorRecord) {
+	if provider := p.kind(c); provider != nil {
+		p.content(context.Background(), c, provider)
+	}
+}
+
+// kind finds the provider and checks the category against it.
+func (p *planner) kind(c *connectorRecord) providers.Provider {
+	if c.partial != nil {
+		provider, ok := p.im.Kinds.Lookup(string(c.partial.Kind))
+		if !ok {
+			p.problem(c.rows[0].Position, c.rows[0].ID, "the stored connector's kind is not known here")
+			return nil
+		}
+		return provider
+	}
+	category, categoryAt := p.text(c.Record, "category")
+	name, at := p.text(c.Record, "kind", "provider_type")
+	declared := category == "" || p.im.Kinds.HasCategory(providers.Category(category))
+	if !declared {
+		var names []string
+		for _, i := range p.im.Kinds.Categories() {
+			names = append(names, string(i.Category))
+		}
+		p.problem(categoryAt, c.ID, "unknown category %q%s", category, didYouMean(category, names))
+	}
+	if name == "" {
+		p.problem(at, c.ID, "kind is missing")
+		return nil
+	}
+	provider, ok := p.im.Kinds.Lookup(name)
+	if !ok {
+		var names []string
+		for _, k := range p.im.Kinds.Kinds() {
+			names = append(names, string(k.Schema().Kind))
+		}
+		p.problem(at, c.ID, "unknown kind %q%s", name, didYouMean(name, names))
+		return nil
+	}
+	if want := provider.Schema().Category; category != "" && declared && category != string(want) {
+		p.problem(categoryAt, c.ID, "kind %s is of category %s, not %s", provider.Schema().Kind, want, category)
+	}
+	return provider
+}
+
+// content is what the file says a connector holds.
+type content struct {
+	input providers.Input
+	text  map[string]bool              // params whose value came as text
+	at    map[string]datafile.Position // of each name, canonical or not
+	rec   map[string]string            // id of the record that holds it
+}
+
+// content reads config and rows into params and secrets, not yet decoded.
+func (p *planner) content(ctx context.Context, c *connectorRecord, provider providers.Provider) (content, bool) {
+	out := content{text: map[string]bool{}, at: map[string]datafile.Position{}, rec: map[string]string{}}
+	flat := map[string]any{}
+	text := map[string]bool{}
+	ok := true
+	if f, has := p.field(c.Record, "config"); has && !(f.Form == datafile.Text && f.Text == "") {
+		m, isMap := f.Literal.(map[string]any)
+		if !isMap {
+			p.problem(f.Position, c.ID, "config must be a dict, written as eval")
+			return out, false
+		}
+		for _, k := range slices.Sorted(maps.Keys(m)) {
+			at, known := f.Keys[k]
+			if !known {
+				at = f.Position
+			}
+			v, foreign, good := p.expandAll(c.Record, at, m[k])
+			flat[k], text[k], out.at[k], ok = v, foreign, at, ok && good
+		}
+	}
+	if len(c.rows) > 0 {
+		raw, good := p.nested(c, out.at)
+		ok = ok && good
+		rows, err := provider.ImportConfig(ctx, raw)
+		if err != nil {
+			p.problem(c.rows[0].Position, c.rows[0].ID, "%s", publicMessage(err, "the rows can't be read as this kind's config"))
+			return out, false
+		}
+		for k, v := range rows {
+			flat[k], text[k] = v, true
+			if _, known := out.at[k]; !known {
+				out.at[k] = c.rows[0].Position
+			}
+			out.rec[k] = c.rows[0].ID
+		}
+	}
+	maps.DeleteFunc(flat, func(_ string, v any) bool { return v == nil })
+	schema := provider.Schema()
+	in, err := schema.Split(flat)
+	if err != nil {
+		if vs := fault.Violations(err); len(vs) > 0 {
+			for _, v := range vs {
+				p.violation(c, out, v)
+			}
+		} else {
+			p.problem(c.Position, c.ID, "%s", publicMessage(err, "config can't be read"))
+		}
+		return out, false
+	}
+	out.input = in
+	for k, v := range flat {
+		one, err := schema.Split(map[string]any{k: v})
+		if err != nil {
+			continue
+		}
+		for name := range one.Params {
+			out.at[name], out.text[name], out.rec[name] = out.at[k], text[k], out.rec[k]
+		}
+		for name := range one.Secrets {
+			out.at[name], out.rec[name] = out.at[k], out.rec[k]
+		}
+	}
+	return out, ok
+}
+
+// publicMessage is err's public message, or the given one.
+func publicMessage(err error, otherwise string) string {
+	if m := fault.Message(err); m != "" {
+		return m
+	}
+	return otherwise
+}
+
+// violation reports a schema's complaint at the line of what it is about.
+func (p *planner) violation(c *connectorRecord, in content, v fault.Violation) {
+	parts := strings.Split(strings.TrimPrefix(v.Pointer, "/"), "/")
+	at, record := c.Position, c.ID
+	if c.partial != nil {
+		at, record = c.rows[0].Position, c.rows[0].ID
+	}
+	if f, ok := p.field(c.Record, "config"); ok {
+		at = f.Position
+	}
+	message := v.Message
+	if len(parts) > 1 {
+		unescape := strings.NewReplacer("~1", "/", "~0", "~")
+		name := unescape.Replace(parts[1])
+		if place, ok := in.at[name]; ok {
+			at = place
+		}
+		if r := in.rec[name]; r != "" {
+			record = r
+		}
+		path := unescape.Replace(strings.Join(parts[1:], "/"))
+		message = fmt.Sprintf("%s %q: %s", strings.TrimSuffix(parts[0], "s"), path, v.Message)
+	}
+	p.problem(at, record, "%s", message)
+}
+
+// decode checks an input: what came as text may be coerced, what came typed
+// must have the type.
+func decode(schema *providers.Schema, in content, input providers.Input, configured []string) (providers.Config, []fault.Violation, error) {
+	lax, err := schema.Decode(input, providers.DecodeOptions{Text: true, Configured: configured})
+	complaints := map[fault.Violation]bool{}
+	var out []fault.Violation
+	add := func(vs []fault.Violation) {
+		for _, v := range vs {
+			if !complaints[v] {
+				complaints[v] = true
+				out = append(out, v)
+			}
+		}
+	}
+	if err != nil {
+		if !errors.Is(err, fault.InvalidArgument) {
+			return lax, nil, err
+		}
+		add(fault.Violations(err))
+	}
+	strict := providers.Input{Params: maps.Clone(input.Params), Secrets: input.Secrets}
+	for name, isText := range in.text {
+		if v, ok := lax.Params[name]; ok && isText && err == nil {
+			strict.Params[name] = v
+		}
+	}
+	cfg, strictErr := schema.Decode(strict, providers.DecodeOptions{Configured: configured})
+	if strictErr != nil {
+		if !errors.Is(strictErr, fault.InvalidArgument) {
+			return cfg, nil, strictErr
+		}
+		for _, v := range fault.Violations(strictErr) {
+			// Without the coerced values, a strict complaint about text is none.
+			name := strings.Split(strings.TrimPrefix(v.Pointer, "/params/"), "/")[0]
+			if err == nil || !in.text[name] {
+				add([]fault.Violation{v})
+			}
+		}
+		if len(out) == 0 {
+			out = append(out, fault.Violation{Message: fault.Message(strictErr)})
+		}
+	}
+	if err != nil && len(out) == 0 {
+		out = append(out, fault.Violation{Message: fault.Message(err)})
+	}
+	return cfg, out, nil
+}
+
+// planConnector says what happens to one connector; nil means reported.
+func (p *planner) planConnector(ctx context.Context, s *tenantState, c *connectorRecord) (*connectorPlan, error) {
+	provider := p.kind(c)
+	org, orgOK := p.organization(s, c.Record)
+	name, _ := p.text(c.Record, "name")
+	isDefault, defaultAt := p.boolean(c.Record, "is_default")
+	active, activeAt := p.boolean(c.Record, "active", "is_enabled")
+	blockPinned, _ := p.boolean(c.Record, "block_pinned")
+	if isDefault != nil && *isDefault && active != nil && !*active {
+		p.problem(defaultAt, c.ID, "a default must be active")
+	}
+	if provider == nil {
+		return nil, nil
+	}
+	in, ok := p.content(ctx, c, provider)
+	if !ok || !orgOK {
+		if ok {
+			// Still say what is wrong with the params, all at once.
+			p.complain(c, in, provider.Schema(), nil)
+		}
+		return nil, nil
+	}
+	schema := provider.Schema()
+	plan := &connectorPlan{tenant: s.id, label: c.ID}
+	plan.claim(isDefault, defaultAt, activeAt)
+	stored, deleted := p.find(s, c)
+	if stored == nil && deleted != nil && !p.o.Restore {
+		p.complain(c, in, schema, deleted)
+		plan.action, plan.next, plan.stored = Skip, *deleted, deleted
+		plan.note = "deleted; --restore revives it"
+		return plan, nil
+	}
+	restoring := stored == nil && deleted != nil
+	if restoring {
+		stored = deleted
+	}
+	if stored == nil {
+		plan.next = connector.Connector{
+			ID: p.im.NewID(), ExternalID: c.ID, Name: c.ID, Category: schema.Category, Kind: schema.Kind,
+			SchemaVersion: schema.Version, Organization: org, State: connector.StateUntested, Active: true,
+		}
+	} else {
+		plan.stored, plan.next = stored, *stored
+		plan.next.Params, plan.next.Secrets = maps.Clone(stored.Params), maps.Clone(stored.Secrets)
+		if c.partial == nil && !p.immutable(c, stored, schema, org == stored.Organization) {
+			return nil, nil
+		}
+	}
+	if stored != nil && !restoring && c.NoUpdate {
+		p.complain(c, in, schema, stored)
+		plan.action, plan.note = Unchanged, noteNoUpdate
+		return plan, nil
+	}
+	next := &plan.next
+	if c.partial == nil {
+		set(&next.Name, name, name != "", "name", &plan.changed)
+		if active != nil {
+			set(&next.Active, *active, true, "active", &plan.changed)
+		}
+		if isDefault != nil {
+			set(&next.Default, *isDefault, true, "default", &plan.changed)
+			if *isDefault {
+				set(&next.Active, true, true, "active", &plan.changed)
+			}
+		}
+		if blockPinned != nil {
+			set(&next.BlockPinned, *blockPinned, true, "block_pinned", &plan.changed)
+		}
+		set(&next.NoUpdate, c.NoUpdate, true, "noupdate", &plan.changed)
+	}
+	if restoring {
+		next.DeletedAt = time.Time{}
+		// Another one may answer by now; only the file makes it the default again.
+		next.Default = plan.claims
+		plan.changed = append(plan.changed, "deleted")
+	}
+	if err := p.merge(ctx, s, c, in, schema, plan); err != nil {
+		return nil, err
+	}
+	switch {
+	case len(plan.conflicts) > 0:
+		plan.action = Conflict
+	case stored == nil:
+		plan.action = Create
+	case restoring:
+		plan.action = Restore
+	case len(plan.changed) > 0:
+		plan.action = Update
+	default:
+		plan.action = Unchanged
+	}
+	return plan, nil
+}
+
+// complain reports what is wrong with the params of a record that is not
+// written: a bad file is bad whatever is stored.
+func (p *planner) complain(c *connectorRecord, in content, schema *providers.Schema, stored *connector.Connector) {
+	var configured []string
+	if stored != nil {
+		configured = slices.Sorted(maps.Keys(stored.Secrets))
+	}
+	_, vs, err := decode(schema, in, in.input, configured)
+	if err == nil {
+		for _, v := range vs {
+			p.violation(c, in, v)
+		}
+	}
+}
+
+// find looks a connector up by external id; a record id that is a connector's
+// own id finds one that was made by the API (an export names it so).
+func (p *planner) find(s *tenantState, c *connectorRecord) (living, deleted *connector.Connector) {
+	if c.partial != nil {
+		return c.partial, nil
+	}
+	if x := s.living[c.ID]; x != nil {
+		return x, nil
+	}
+	if x := s.byID[c.ID]; x != nil && x.ExternalID == "" {
+		return x, nil
+	}
+	return nil, s.deleted[c.ID]
+}
+
+// immutable reports what the file would have to change of what never changes.
+func (p *planner) immutable(c *connectorRecord, stored *connector.Connector, schema *providers.Schema, sameOrganization bool) bool {
+	if stored.Kind != schema.Kind {
+		_, at := p.text(c.Record, "kind", "provider_type")
+		p.problem(at, c.ID, "the stored connector is of kind %s, and a kind never changes; use another record id", stored.Kind)
+		return false
+	}
+	if !sameOrganization {
+		_, f := p.reference(c.Record, "organization_id")
+		p.problem(f.Position, c.ID, "the stored connector belongs to another organization, and that never changes; use another record id")
+		return false
+	}
+	return true
+}

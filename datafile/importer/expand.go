@@ -1,0 +1,103 @@
+package importer
+
+import (
+	"path/filepath"
+	"strings"
+	"unicode/utf8"
+)
+
+// expander resolves "$ENV:NAME" and "$FILE:path", each once: what comes back is
+// never looked at again, and a plan that is made anew sees the same values.
+type expander struct {
+	im     *Importer
+	folder string // of the data file
+	seen   map[string]expanded
+}
+
+type expanded struct{ value, problem string }
+
+func newExpander(im *Importer, file string) *expander {
+	return &expander{im: im, folder: filepath.Dir(file), seen: map[string]expanded{}}
+}
+
+// text returns the value that s stands for, whether it came from elsewhere, and
+// what is wrong with it ("" when nothing).
+func (e *expander) text(s string) (value string, foreign bool, problem string) {
+	rest := strings.TrimLeft(s, "$")
+	dollars := len(s) - len(rest)
+	name, isEnv := strings.CutPrefix(rest, "ENV:")
+	path, isFile := strings.CutPrefix(rest, "FILE:")
+	switch {
+	case dollars == 0 || !isEnv && !isFile:
+		return s, false, ""
+	case dollars > 1:
+		return s[1:], false, "" // "$$ENV:" writes a literal "$ENV:"
+	}
+	x, ok := e.seen[s]
+	if !ok {
+		if isEnv {
+			x = e.env(name)
+		} else {
+			x = e.file(path)
+		}
+		e.seen[s] = x
+	}
+	return x.value, true, x.problem
+}
+
+// escape is the inverse for a value that must be read literally.
+func escape(s string) string {
+	rest := strings.TrimLeft(s, "$")
+	if len(rest) < len(s) && (strings.HasPrefix(rest, "ENV:") || strings.HasPrefix(rest, "FILE:")) {
+		return "$" + s
+	}
+	return s
+}
+
+func (e *expander) env(name string) expanded {
+	if e.im.Env == nil {
+		return expanded{problem: "$ENV: is read by the command line's import only"}
+	}
+	if name == "" || strings.ContainsAny(name, "= \t\r\n\x00") {
+		return expanded{problem: "$ENV: needs the name of a variable"}
+	}
+	v, ok := e.im.Env(name)
+	switch {
+	case !ok:
+		return expanded{problem: "the environment variable " + name + " is not set"}
+	case v == "":
+		// An empty secret from a typo in a deployment is worse than a failed import.
+		return expanded{problem: "the environment variable " + name + " is set but empty"}
+	case !utf8.ValidString(v):
+		return expanded{problem: "the environment variable " + name + " is not valid UTF-8"}
+	}
+	return expanded{value: v}
+}
+
+func (e *expander) file(path string) expanded {
+	if e.im.ReadFile == nil {
+		return expanded{problem: "$FILE: is read by the command line's import only"}
+	}
+	if path == "" {
+		return expanded{problem: "$FILE: needs the path of a file"}
+	}
+	full := path
+	if !filepath.IsAbs(full) {
+		full = filepath.Join(e.folder, path)
+	}
+	b, err := e.im.ReadFile(full)
+	if err != nil {
+		return expanded{problem: "the file " + path + " can't be read"}
+	}
+	s := string(b)
+	if cut, ok := strings.CutSuffix(s, "\n"); ok {
+		s = strings.TrimSuffix(cut, "\r")
+	}
+	switch {
+	case s == "":
+		return expanded{problem: "the file " + path + " is empty"}
+	case !utf8.ValidString(s):
+		return expanded{problem: "the file " + path + " is not valid UTF-8"}
+	}
+	return expanded{value: s}
+}

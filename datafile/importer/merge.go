@@ -1,0 +1,281 @@
+package importer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"time"
+
+	"github.com/patchbay-dev/patchbay/connector"
+	"github.com/patchbay-dev/patchbay/datafile"
+	"github.com/patchbay-dev/patchbay/internal/fault"
+	"github.com/patchbay-dev/patchbay/internal/secret"
+	"github.com/patchbay-dev/patchbay/providers"
+	"github.com/patchbay-dev/patchbay/vault"
+)
+
+// outcome is what a three-way merge of one value decides.
+type outcome int
+
+const (
+	same     outcome = iota // file and store agree
+	keep                    // the store changed since the last import, the file did not
+	take                    // the file changed, the store did not
+	conflict                // both changed
+)
+
+// decide merges one value: base is what the last import brought. A value that
+// is absent compares equal only to an absent one.
+func decide(fileIsStored, fileIsBase, storedIsBase bool) outcome {
+	switch {
+	case fileIsStored:
+		return same
+	case fileIsBase:
+		return keep
+	case storedIsBase:
+		return take
+	default:
+		return conflict
+	}
+}
+
+// merge brings the file's params and secrets together with the stored ones.
+func (p *planner) merge(ctx context.Context, s *tenantState, c *connectorRecord, in content, schema *providers.Schema, plan *connectorPlan) error {
+	bundle, err := p.bundle(ctx, s, plan.stored)
+	if err != nil {
+		return err
+	}
+	// What the file doesn't mention and no import brought stays, so it takes
+	// part in the check.
+	input := providers.Input{Params: maps.Clone(in.input.Params), Secrets: in.input.Secrets.Clone()}
+	if input.Params == nil {
+		input.Params = map[string]any{}
+	}
+	for name, param := range plan.next.Params {
+		if _, given := in.input.Params[name]; !given && (param.Imported == nil || c.partial != nil) {
+			input.Params[name] = param.Value
+		}
+	}
+	cfg, complaints, err := decode(schema, in, input, bundle.Values.Names())
+	if err != nil {
+		return fmt.Errorf("decode %s: %w", c.ID, err)
+	}
+	for _, v := range complaints {
+		p.violation(c, in, v)
+	}
+	if len(complaints) > 0 {
+		return nil
+	}
+	now := p.im.Now().UTC()
+	content := p.mergeParams(c, in, cfg, plan, now)
+	if p.mergeSecrets(c, in, bundle, plan, now) {
+		content = true
+	}
+	if content && plan.stored != nil {
+		plan.next.State = connector.StateUntested
+		plan.next.SchemaVersion = schema.Version
+	}
+	p.recheck(c, in, schema, plan, bundle)
+	return nil
+}
+
+// bundle reads the pinned secrets. One that is gone for good holds nothing.
+func (p *planner) bundle(ctx context.Context, s *tenantState, stored *connector.Connector) (vault.Bundle, error) {
+	if stored == nil || stored.Pin.IsZero() {
+		return vault.Bundle{}, nil
+	}
+	b, err := p.im.Secrets.Read(ctx, connector.SecretRef{Tenant: s.id, Connector: stored.ID, Pin: stored.Pin})
+	if errors.Is(err, fault.NotFound) {
+		return vault.Bundle{}, nil
+	}
+	if err != nil {
+		return b, fmt.Errorf("read secrets of %s: %w", label(stored), err)
+	}
+	return b, nil
+}
+
+// mergeParams merges params into plan.next and tells whether any changed.
+func (p *planner) mergeParams(c *connectorRecord, in content, cfg providers.Config, plan *connectorPlan, now time.Time) bool {
+	next := &plan.next
+	if next.Params == nil {
+		next.Params = map[string]connector.Param{}
+	}
+	names := slices.Collect(maps.Keys(in.input.Params))
+	for name := range next.Params {
+		if _, given := in.input.Params[name]; !given && c.partial == nil {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	changed := false
+	for _, name := range names {
+		_, given := in.input.Params[name]
+		value, decoded := cfg.Params[name]
+		given = given && decoded
+		old, exists := next.Params[name]
+		imported := exists && old.Imported != nil
+		if !given && !imported {
+			continue // set by the API; the file has nothing to say about it
+		}
+		var o outcome
+		if given {
+			o = decide(exists && equal(value, old.Value), imported && equal(value, old.Imported), !exists || imported && equal(old.Value, old.Imported))
+		} else {
+			o = decide(false, false, equal(old.Value, old.Imported))
+		}
+		if o == conflict && p.o.Force {
+			o = take
+		}
+		switch o {
+		case same:
+			old.Imported = value
+			next.Params[name] = old
+		case keep:
+			plan.kept = append(plan.kept, name)
+		case take:
+			changed = true
+			plan.changed = append(plan.changed, name)
+			if !given {
+				delete(next.Params, name)
+				break
+			}
+			next.Params[name] = connector.Param{Value: value, Writer: connector.WriterImport, Imported: value, UpdatedAt: now}
+		case conflict:
+			p.conflict(c, in, plan, "param", name)
+		}
+	}
+	return changed
+}
+
+func (p *planner) conflict(c *connectorRecord, in content, plan *connectorPlan, what, name string) {
+	at, ok := in.at[name]
+	if !ok {
+		at = c.Position
+	}
+	plan.conflicts = append(plan.conflicts, datafile.Problem{
+		File: p.file.Name, Position: at, Record: c.ID,
+		Message: fmt.Sprintf("%s %q changed in the file and in the store since the last import", what, name),
+	})
+}
+
+// mergeSecrets merges secrets into plan and tells whether any changed. Only a
+// change makes a new map: a secret equal to the pinned one is no write.
+func (p *planner) mergeSecrets(c *connectorRecord, in content, bundle vault.Bundle, plan *connectorPlan, now time.Time) bool {
+	next := &plan.next
+	values, imported := bundle.Values.Clone(), maps.Clone(bundle.Imported)
+	if values == nil {
+		values = secret.Map{}
+	}
+	if imported == nil {
+		imported = map[string]string{}
+	}
+	if next.Secrets == nil {
+		next.Secrets = map[string]connector.SecretInfo{}
+	}
+	names := in.input.Secrets.Names()
+	for name := range next.Secrets {
+		if _, given := in.input.Secrets[name]; !given && c.partial == nil {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	changed := false
+	for _, name := range names {
+		value, given := in.input.Secrets[name]
+		old, exists := values[name]
+		digest, wasImported := imported[name]
+		is := func(v secret.Value) bool { return wasImported && vault.ImportDigest(next.ID, name, v) == digest }
+		if !given && !exists {
+			// The stored secret is gone from the vault; the record says so too.
+			delete(next.Secrets, name)
+			delete(imported, name)
+			changed, plan.changed = true, append(plan.changed, name)
+			continue
+		}
+		if !given && !wasImported {
+			continue
+		}
+		var o outcome
+		if given {
+			o = decide(exists && value.Equal(old), is(value), !exists && !wasImported || exists && is(old))
+		} else {
+			o = decide(false, false, is(old))
+		}
+		if o == conflict && p.o.Force {
+			o = take
+		}
+		switch o {
+		case same:
+			imported[name] = vault.ImportDigest(next.ID, name, value)
+		case keep:
+			plan.kept = append(plan.kept, name)
+		case take:
+			changed = true
+			plan.changed = append(plan.changed, name)
+			if !given {
+				delete(values, name)
+				delete(imported, name)
+				delete(next.Secrets, name)
+				break
+			}
+			values[name] = value
+			imported[name] = vault.ImportDigest(next.ID, name, value)
+			next.Secrets[name] = connector.SecretInfo{
+				Version: next.Secrets[name].Version + 1, Writer: connector.WriterImport, UpdatedAt: now,
+			}
+		case conflict:
+			p.conflict(c, in, plan, "secret", name)
+		}
+	}
+	if changed {
+		plan.secrets, plan.imported = values, imported
+	}
+	return changed
+}
+
+// recheck decodes the merged result: each side may be valid and both together not.
+func (p *planner) recheck(c *connectorRecord, in content, schema *providers.Schema, plan *connectorPlan, bundle vault.Bundle) {
+	if len(plan.conflicts) > 0 || plan.stored == nil {
+		return
+	}
+	input := providers.Input{Params: map[string]any{}, Secrets: plan.secrets}
+	if plan.secrets == nil {
+		input.Secrets = bundle.Values
+	}
+	for name, param := range plan.next.Params {
+		input.Params[name] = param.Value
+	}
+	_, complaints, err := decode(schema, content{}, input, nil)
+	if err != nil {
+		complaints = []fault.Violation{{Message: "the merged config can't be read"}}
+	}
+	for _, v := range complaints {
+		v.Message += " (together with what is stored)"
+		p.violation(c, in, v)
+	}
+}
+
+// equal compares canonical values; a store may give back a whole float as an
+// integer, and nil for an empty list.
+func equal(a, b any) bool {
+	switch x := a.(type) {
+	case int64:
+		if y, ok := b.(float64); ok {
+			return float64(x) == y
+		}
+	case float64:
+		if y, ok := b.(int64); ok {
+			return x == float64(y)
+		}
+	case []any:
+		y, ok := b.([]any)
+		return ok && slices.EqualFunc(x, y, equal)
+	case map[string]any:
+		y, ok := b.(map[string]any)
+		return ok && maps.EqualFunc(x, y, equal)
+	}
+	return reflect.DeepEqual(a, b)
+}

@@ -1,0 +1,402 @@
+package importer
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/patchbay-dev/patchbay/connector"
+	"github.com/patchbay-dev/patchbay/datafile"
+	"github.com/patchbay-dev/patchbay/internal/fault"
+	"github.com/patchbay-dev/patchbay/tenant"
+)
+
+// planner makes one plan. Everything that is wrong is collected, so that the
+// operator sees all of it at once.
+type planner struct {
+	im       *Importer
+	o        Options
+	file     *datafile.File
+	expand   *expander
+	problems datafile.Problems
+
+	tenantRecords []*tenantRecord
+	organizations []*organizationRecord
+	connectors    []*connectorRecord
+	params        []*paramRecord
+	states        map[tenant.ID]*tenantState
+	stored        []connector.Tenant // every tenant of the store, once asked for
+	storedKnown   bool
+}
+
+type tenantRecord struct {
+	*datafile.Record
+	id tenant.ID
+}
+
+type organizationRecord struct {
+	*datafile.Record
+	id     tenant.OrganizationID
+	tenant tenant.ID
+}
+
+type connectorRecord struct {
+	*datafile.Record
+	tenant tenant.ID
+	rows   []*paramRecord
+	// partial: only rows are in the file, the connector itself is stored.
+	partial *connector.Connector
+}
+
+type paramRecord struct {
+	*datafile.Record
+	sequence int64
+	order    int
+}
+
+// tenantState is one tenant as stored, and what the file says of it.
+type tenantState struct {
+	id            tenant.ID
+	stored        connector.Tenant
+	exists        bool
+	record        *tenantRecord
+	organizations map[tenant.OrganizationID]connector.Organization
+	living        map[string]*connector.Connector // by external id
+	byID          map[string]*connector.Connector // the living, by their own id
+	deleted       map[string]*connector.Connector // the youngest of each external id
+	plan          *tenantPlan
+}
+
+// Plan reads what is stored and says what importing f would do. It writes
+// nothing. Errors: [datafile.Problems], all at once; what the stores return.
+func (im *Importer) Plan(ctx context.Context, f *datafile.File, o Options) (*Plan, error) {
+	return im.plan(ctx, f, o, newExpander(im, f.Name))
+}
+
+func (im *Importer) plan(ctx context.Context, f *datafile.File, o Options, e *expander) (*Plan, error) {
+	if o.Actor == "" {
+		o.Actor = "cli:import"
+	}
+	p := &planner{im: im, o: o, file: f, expand: e, states: map[tenant.ID]*tenantState{}}
+	p.sortRecords()
+	if err := p.assignTenants(ctx); err != nil {
+		return nil, err
+	}
+	p.duplicates()
+	for _, id := range p.tenantIDs() {
+		if err := p.load(ctx, id); err != nil {
+			return nil, err
+		}
+	}
+	out := &Plan{file: f, options: o, expand: e}
+	for _, id := range p.tenantIDs() {
+		s := p.states[id]
+		p.planTenant(s)
+		p.planOrganizations(s)
+		out.tenants = append(out.tenants, s.plan)
+	}
+	p.attachRows()
+	for _, c := range p.connectors {
+		if c.tenant.IsZero() {
+			p.lint(c)
+			continue
+		}
+		cp, err := p.planConnector(ctx, p.states[c.tenant], c)
+		if err != nil {
+			return nil, err
+		}
+		if cp != nil {
+			out.connectors = append(out.connectors, cp)
+		}
+	}
+	p.defaults(out)
+	if len(p.problems) > 0 {
+		return nil, p.problems.Sort()
+	}
+	return out, nil
+}
+
+// sortRecords sorts the records by model and checks their vocabulary.
+func (p *planner) sortRecords() {
+	for i := range p.file.Records {
+		r := &p.file.Records[i]
+		if !p.vocabulary(r) {
+			continue
+		}
+		switch r.Model {
+		case datafile.ModelTenant:
+			t := &tenantRecord{Record: r}
+			text, at := p.ownID(r)
+			id, err := tenant.ParseID(text)
+			if err != nil {
+				p.problem(at, r.ID, "the tenant's id: %s", fault.Message(err))
+			}
+			t.id = id
+			p.tenantRecords = append(p.tenantRecords, t)
+		case datafile.ModelOrganization:
+			o := &organizationRecord{Record: r}
+			text, at := p.ownID(r)
+			id, err := tenant.ParseOrganizationID(text)
+			if err != nil {
+				p.problem(at, r.ID, "the organization's id: %s; give it a key", fault.Message(err))
+			}
+			o.id = id
+			p.organizations = append(p.organizations, o)
+		case datafile.ModelConnector:
+			p.connectors = append(p.connectors, &connectorRecord{Record: r})
+		case datafile.ModelParam:
+			p.params = append(p.params, &paramRecord{Record: r, order: i})
+		}
+	}
+}
+
+func (p *planner) ownID(r *datafile.Record) (string, datafile.Position) {
+	if key, at := p.text(r, "key"); key != "" {
+		return key, at
+	}
+	return lastSegment(r.ID), r.Position
+}
+
+// assignTenants finds the tenant of each record, by the order of rules that the
+// contract gives: its own field, its organization's, --tenant, the file's only
+// tenant, the default.
+func (p *planner) assignTenants(ctx context.Context) error {
+	for _, o := range p.organizations {
+		id, err := p.ownTenant(ctx, o.Record)
+		if err != nil {
+			return err
+		}
+		o.tenant = p.check(o.Record, id)
+	}
+	for _, c := range p.connectors {
+		id, err := p.ownTenant(ctx, c.Record)
+		if err != nil {
+			return err
+		}
+		if id == (found{}) {
+			id = p.organizationTenant(c.Record)
+		}
+		c.tenant = p.check(c.Record, id)
+	}
+	return nil
+}
+
+// found is a tenant that a record names, or that it names one wrongly.
+type found struct {
+	id  tenant.ID
+	bad bool
+	at  datafile.Position
+}
+
+func (p *planner) ownTenant(ctx context.Context, r *datafile.Record) (found, error) {
+	ref, f := p.reference(r, "tenant_id")
+	if ref == "" {
+		return found{}, nil
+	}
+	for _, s := range spellings(ref, datafile.ModelTenant) {
+		for _, t := range p.tenantRecords {
+			if t.ID == s {
+				return found{t.id, t.id.IsZero(), f.Position}, nil
+			}
+		}
+		if f.Form == datafile.Ref {
+			ts, err := p.storedTenants(ctx)
+			if err != nil {
+				return found{}, err
+			}
+			for _, t := range ts {
+				if t.ExternalID == s {
+					return found{t.ID, false, f.Position}, nil
+				}
+			}
+		}
+	}
+	all := spellings(ref, datafile.ModelTenant)
+	id, err := tenant.ParseID(all[len(all)-1])
+	if err != nil {
+		p.problem(f.Position, r.ID, "tenant_id refers to no known tenant")
+		return found{bad: true, at: f.Position}, nil
+	}
+	return found{id, false, f.Position}, nil
+}
+
+func (p *planner) storedTenants(ctx context.Context) ([]connector.Tenant, error) {
+	if !p.storedKnown {
+		ts, err := p.im.Store.Tenants(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("list tenants: %w", err)
+		}
+		p.stored, p.storedKnown = ts, true
+	}
+	return p.stored, nil
+}
+
+// organizationTenant is the tenant of the organization record that r refers to,
+// when the file holds exactly one that fits.
+func (p *planner) organizationTenant(r *datafile.Record) found {
+	ref, f := p.reference(r, "organization_id")
+	if ref == "" {
+		return found{}
+	}
+	for _, match := range []func(o *organizationRecord, s string) bool{
+		func(o *organizationRecord, s string) bool { return o.ID == s },
+		func(o *organizationRecord, s string) bool { return o.id.String() == s },
+	} {
+		for _, s := range spellings(ref, datafile.ModelOrganization) {
+			var tenants []tenant.ID
+			for _, o := range p.organizations {
+				if match(o, s) && !slices.Contains(tenants, o.tenant) {
+					tenants = append(tenants, o.tenant)
+				}
+			}
+			if len(tenants) == 1 {
+				// A zero tenant here was reported where the organization stands.
+				return found{tenants[0], tenants[0].IsZero(), f.Position}
+			}
+		}
+	}
+	return found{}
+}
+
+// check applies --tenant and the fallbacks; zero means reported.
+func (p *planner) check(r *datafile.Record, f found) tenant.ID {
+	switch {
+	case f.bad:
+		return tenant.ID{}
+	case !f.id.IsZero() && !p.o.Tenant.IsZero() && f.id != p.o.Tenant:
+		p.problem(f.at, r.ID, "the record belongs to tenant %s, but --tenant says %s", f.id, p.o.Tenant)
+		return tenant.ID{}
+	case !f.id.IsZero():
+		return f.id
+	case !p.o.Tenant.IsZero():
+		return p.o.Tenant
+	case len(p.tenantRecords) == 1:
+		return p.tenantRecords[0].id
+	case !p.o.DefaultTenant.IsZero():
+		return p.o.DefaultTenant
+	}
+	p.problem(r.Position, r.ID, "the record names no tenant; give it a tenant_id, or use --tenant")
+	return tenant.ID{}
+}
+
+// duplicates reports record ids, keys and tenants that stand in the file twice.
+func (p *planner) duplicates() {
+	type key struct {
+		tenant tenant.ID
+		model  string
+		id     string
+	}
+	first := map[key]datafile.Position{}
+	once := func(r *datafile.Record, t tenant.ID, model, id, what string) {
+		k := key{t, model, id}
+		if at, dup := first[k]; dup && id != "" {
+			p.problem(r.Position, r.ID, "%s is given twice, first at line %d", what, at.Line)
+			return
+		}
+		first[k] = r.Position
+	}
+	for _, t := range p.tenantRecords {
+		once(t.Record, tenant.ID{}, "", t.ID, "this record id")
+		once(t.Record, tenant.ID{}, "tenant", t.id.String(), "this tenant")
+		if !t.id.IsZero() && !p.o.Tenant.IsZero() && t.id != p.o.Tenant {
+			p.problem(t.Position, t.ID, "the record belongs to tenant %s, but --tenant says %s", t.id, p.o.Tenant)
+		}
+	}
+	for _, o := range p.organizations {
+		once(o.Record, o.tenant, o.Model, o.ID, "this record id")
+		once(o.Record, o.tenant, "organization", o.id.String(), "this organization")
+	}
+	for _, c := range p.connectors {
+		once(c.Record, c.tenant, c.Model, c.ID, "this record id")
+	}
+	for _, r := range p.params {
+		once(r.Record, tenant.ID{}, r.Model, r.ID, "this record id")
+	}
+}
+
+// tenantIDs lists the tenants that the file touches, in id order.
+func (p *planner) tenantIDs() []tenant.ID {
+	var ids []tenant.ID
+	for _, t := range p.tenantRecords {
+		ids = append(ids, t.id)
+	}
+	for _, o := range p.organizations {
+		ids = append(ids, o.tenant)
+	}
+	for _, c := range p.connectors {
+		ids = append(ids, c.tenant)
+	}
+	if len(p.params) > 0 {
+		// Rows may be for a stored connector of the tenant that is meant anyway.
+		ids = append(ids, p.impliedTenant())
+	}
+	ids = slices.DeleteFunc(ids, tenant.ID.IsZero)
+	slices.SortFunc(ids, func(a, b tenant.ID) int { return cmp.Compare(a.String(), b.String()) })
+	return slices.Compact(ids)
+}
+
+func (p *planner) impliedTenant() tenant.ID {
+	switch {
+	case !p.o.Tenant.IsZero():
+		return p.o.Tenant
+	case len(p.tenantRecords) == 1:
+		return p.tenantRecords[0].id
+	case len(p.tenantRecords) == 0 && len(p.connectors) == 0 && len(p.organizations) == 0:
+		return p.o.DefaultTenant
+	}
+	return tenant.ID{}
+}
+
+// load reads one tenant's present state.
+func (p *planner) load(ctx context.Context, id tenant.ID) error {
+	s := &tenantState{
+		id:            id,
+		organizations: map[tenant.OrganizationID]connector.Organization{},
+		living:        map[string]*connector.Connector{},
+		byID:          map[string]*connector.Connector{},
+		deleted:       map[string]*connector.Connector{},
+	}
+	p.states[id] = s
+	for _, t := range p.tenantRecords {
+		if t.id == id && s.record == nil {
+			s.record = t
+		}
+	}
+	reader := p.im.Store.Tenant(id)
+	stored, err := reader.Get(ctx)
+	if errors.Is(err, fault.NotFound) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read tenant %s: %w", id, err)
+	}
+	s.stored, s.exists = stored, true
+	orgs, err := reader.Organizations(ctx)
+	if err != nil {
+		return fmt.Errorf("read organizations of %s: %w", id, err)
+	}
+	for _, o := range orgs {
+		s.organizations[o.ID] = o
+	}
+	list, err := reader.List(ctx, connector.Filter{IncludeDeleted: true})
+	if err != nil {
+		return fmt.Errorf("read connectors of %s: %w", id, err)
+	}
+	for i := range list {
+		c := &list[i]
+		switch {
+		case c.DeletedAt.IsZero():
+			s.byID[c.ID.String()] = c
+			if c.ExternalID != "" {
+				s.living[c.ExternalID] = c
+			}
+		case c.ExternalID != "":
+			if old := s.deleted[c.ExternalID]; old == nil || old.DeletedAt.Before(c.DeletedAt) {
+				s.deleted[c.ExternalID] = c
+			}
+		}
+	}
+	return nil
+}

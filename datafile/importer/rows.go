@@ -1,0 +1,198 @@
+package importer
+
+import (
+	"cmp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/patchbay-dev/patchbay/connector"
+	"github.com/patchbay-dev/patchbay/datafile"
+)
+
+// attachRows gives each ir.connector.param row to its connector.
+func (p *planner) attachRows() {
+	for _, row := range p.params {
+		p.checkRow(row)
+		ref, f := p.reference(row.Record, "connector_id")
+		if ref == "" {
+			p.problem(row.Position, row.ID, "connector_id is missing")
+			continue
+		}
+		if c := p.rowConnector(ref); c != nil {
+			c.rows = append(c.rows, row)
+		} else {
+			p.problem(f.Position, row.ID, "connector_id refers to no known connector")
+		}
+	}
+	for _, c := range p.connectors {
+		slices.SortStableFunc(c.rows, func(a, b *paramRecord) int {
+			return cmp.Or(cmp.Compare(a.sequence, b.sequence), cmp.Compare(a.order, b.order))
+		})
+	}
+}
+
+// rowConnector finds the connector of a row: in the file, else in the store.
+func (p *planner) rowConnector(ref string) *connectorRecord {
+	for _, s := range spellings(ref, datafile.ModelConnector) {
+		for _, c := range p.connectors {
+			if c.partial == nil && c.ID == s {
+				return c
+			}
+		}
+		t := p.states[p.impliedTenant()]
+		if t == nil {
+			continue
+		}
+		stored := t.living[s]
+		if stored == nil {
+			stored = t.byID[s]
+		}
+		if stored != nil {
+			return p.partial(t, stored)
+		}
+	}
+	return nil
+}
+
+func (p *planner) partial(t *tenantState, stored *connector.Connector) *connectorRecord {
+	for _, c := range p.connectors {
+		if c.partial != nil && c.partial.ID == stored.ID {
+			return c
+		}
+	}
+	c := &connectorRecord{
+		Record:  &datafile.Record{ID: label(stored), Model: datafile.ModelConnector},
+		tenant:  t.id,
+		partial: stored,
+	}
+	p.connectors = append(p.connectors, c)
+	return c
+}
+
+// checkRow reads what a row holds besides its key and value.
+func (p *planner) checkRow(row *paramRecord) {
+	r := row.Record
+	if f, ok := p.field(r, "sequence"); ok {
+		n, isInt := f.Literal.(int64)
+		if f.Form == datafile.Text && f.Text != "" {
+			var err error
+			n, err = strconv.ParseInt(f.Text, 10, 64)
+			isInt = err == nil
+		}
+		if !isInt && f.Text != "" || f.Form == datafile.Ref {
+			p.problem(f.Position, r.ID, "sequence must be a whole number")
+		}
+		row.sequence = n
+	}
+	if f, ok := p.field(r, "file_id"); ok {
+		p.problem(f.Position, r.ID, "file_id can't be read here; write the value as $FILE:path")
+	}
+	if kind, at := p.text(r, "value_type"); kind != "" && kind != "text" && kind != "file" {
+		p.problem(at, r.ID, "value_type must be text or file")
+	}
+	// The schema decides what is secret; the field is only checked for its form.
+	p.boolean(r, "is_secret")
+}
+
+// nested turns a connector's rows into a nested map, in order of sequence: a
+// later row of the same key wins.
+func (p *planner) nested(c *connectorRecord, at map[string]datafile.Position) (map[string]any, bool) {
+	root, ok := map[string]any{}, true
+	sequences := map[string]int64{}
+	for _, row := range c.rows {
+		key, keyAt := p.text(row.Record, "key")
+		if key == "" {
+			p.problem(keyAt, row.ID, "key is missing")
+			ok = false
+			continue
+		}
+		if seq, dup := sequences[key]; dup && seq == row.sequence {
+			p.problem(keyAt, row.ID, "this key is given twice with the same sequence")
+			ok = false
+			continue
+		}
+		sequences[key] = row.sequence
+		f, has := p.field(row.Record, "value")
+		if !has {
+			continue
+		}
+		value, good := p.value(row.Record, f)
+		ok = ok && good
+		parts := strings.Split(key, ".")
+		if slices.Contains(parts, "") || len(parts) > 16 {
+			p.problem(keyAt, row.ID, "a key consists of names joined by single dots, at most 16 of them")
+			ok = false
+			continue
+		}
+		m := root
+		for _, part := range parts[:len(parts)-1] {
+			inner, isMap := m[part].(map[string]any)
+			if _, taken := m[part]; taken && !isMap {
+				p.problem(keyAt, row.ID, "this key lies inside of another row's value")
+				ok = false
+				m = map[string]any{}
+				break
+			}
+			if !isMap {
+				inner = map[string]any{}
+				m[part] = inner
+			}
+			m = inner
+		}
+		last := parts[len(parts)-1]
+		if _, isMap := m[last].(map[string]any); isMap && f.Form == datafile.Text {
+			p.problem(keyAt, row.ID, "this key holds other rows' values")
+			ok = false
+			continue
+		}
+		m[last] = value
+		at[parts[0]], at[key], at[last] = keyAt, keyAt, keyAt
+	}
+	return root, ok
+}
+
+// value expands a row's value.
+func (p *planner) value(r *datafile.Record, f datafile.Field) (any, bool) {
+	switch f.Form {
+	case datafile.Ref:
+		p.problem(f.Position, r.ID, "value must be text, not a reference")
+		return nil, false
+	case datafile.Text:
+		v, _, problem := p.expand.text(f.Text)
+		if problem != "" {
+			p.problem(f.Position, r.ID, "%s", problem)
+		}
+		return v, problem == ""
+	}
+	v, _, ok := p.expandAll(r, f.Position, f.Literal)
+	return v, ok
+}
+
+// expandAll expands every text inside a literal value.
+func (p *planner) expandAll(r *datafile.Record, at datafile.Position, v any) (out any, foreign, ok bool) {
+	ok = true
+	switch v := v.(type) {
+	case string:
+		s, isForeign, problem := p.expand.text(v)
+		if problem != "" {
+			p.problem(at, r.ID, "%s", problem)
+		}
+		return s, isForeign, problem == ""
+	case []any:
+		list := make([]any, len(v))
+		for i, e := range v {
+			x, f, good := p.expandAll(r, at, e)
+			list[i], foreign, ok = x, foreign || f, ok && good
+		}
+		return list, foreign, ok
+	case map[string]any:
+		m := make(map[string]any, len(v))
+		for k, e := range v {
+			x, f, good := p.expandAll(r, at, e)
+			m[k], foreign, ok = x, foreign || f, ok && good
+		}
+		return m, foreign, ok
+	}
+	return v, false, true
+}

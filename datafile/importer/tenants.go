@@ -1,0 +1,170 @@
+package importer
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/patchbay-dev/patchbay/connector"
+	"github.com/patchbay-dev/patchbay/datafile"
+	"github.com/patchbay-dev/patchbay/tenant"
+)
+
+// planTenant says what happens to the tenant's own record.
+func (p *planner) planTenant(s *tenantState) {
+	plan := &tenantPlan{action: Unchanged, next: s.stored}
+	s.plan = plan
+	if !s.exists {
+		plan.action = Create
+		plan.next = connector.Tenant{ID: s.id, Name: s.id.String(), Status: connector.StatusReady}
+	}
+	if s.record == nil {
+		switch {
+		case s.exists:
+		case p.o.DefaultTenant.IsZero():
+			p.missingTenant(s.id)
+		default:
+			plan.note = "only referred to"
+		}
+		return
+	}
+	r := s.record.Record
+	name, _ := p.text(r, "name", "company_name")
+	status, at := p.text(r, "status")
+	if status != "" && status != string(connector.StatusReady) && status != string(connector.StatusSuspended) {
+		p.problem(at, r.ID, "status must be ready or suspended")
+	}
+	if s.exists && r.NoUpdate {
+		plan.note = noteNoUpdate
+		return
+	}
+	next := &plan.next
+	set(&next.Name, name, name != "", "name", &plan.changed)
+	set(&next.Status, connector.Status(status), status != "", "status", &plan.changed)
+	set(&next.ExternalID, r.ID, externalID(next.ExternalID, r.ID, datafile.ModelTenant+"."+s.id.String()), "external id", &plan.changed)
+	set(&next.NoUpdate, r.NoUpdate, true, "noupdate", &plan.changed)
+	plan.settle(s.exists)
+}
+
+func (t *tenantPlan) settle(exists bool) {
+	if !exists {
+		t.changed = nil
+	} else if len(t.changed) > 0 {
+		t.action = Update
+	}
+}
+
+// missingTenant reports each record that needs a tenant which does not exist.
+func (p *planner) missingTenant(id tenant.ID) {
+	const message = "tenant %s does not exist; add a gateway.tenant record"
+	for _, o := range p.organizations {
+		if o.tenant == id {
+			p.problem(o.Position, o.ID, message, id)
+		}
+	}
+	for _, c := range p.connectors {
+		if c.tenant == id {
+			p.problem(c.Position, c.ID, message, id)
+		}
+	}
+}
+
+// set changes *field to value when given, and notes the name of a change.
+func set[T comparable](field *T, value T, given bool, name string, changed *[]string) {
+	if given && *field != value {
+		*field = value
+		*changed = append(*changed, name)
+	}
+}
+
+// externalID tells whether the record's id becomes the external id: always but
+// where it is only the derived form, which finds the record without being kept.
+func externalID(stored, record, derived string) bool {
+	return stored != "" || record != derived
+}
+
+// planOrganizations says what happens to the tenant's organizations that the
+// file declares. Those that are only referred to are added by organization.
+func (p *planner) planOrganizations(s *tenantState) {
+	for _, o := range p.organizations {
+		if o.tenant != s.id || o.id.IsZero() {
+			continue
+		}
+		stored, exists := s.organizations[o.id]
+		plan := &organizationPlan{action: Unchanged, next: stored}
+		name, _ := p.text(o.Record, "name")
+		active, _ := p.boolean(o.Record, "active")
+		for id, other := range s.organizations {
+			if id != o.id && other.ExternalID == o.ID {
+				p.problem(o.Position, o.ID, "this record id is already that of organization %s", id)
+			}
+		}
+		s.plan.orgs = append(s.plan.orgs, plan)
+		if exists && o.NoUpdate {
+			plan.note = noteNoUpdate
+			continue
+		}
+		if !exists {
+			plan.action = Create
+			plan.next = connector.Organization{ID: o.id, Name: o.id.String(), Active: true}
+		}
+		set(&plan.next.Name, name, name != "", "name", &plan.changed)
+		if active != nil {
+			set(&plan.next.Active, *active, true, "active", &plan.changed)
+		}
+		set(&plan.next.ExternalID, o.ID, externalID(plan.next.ExternalID, o.ID, datafile.ModelOrganization+"."+o.id.String()), "external id", &plan.changed)
+		set(&plan.next.NoUpdate, o.NoUpdate, true, "noupdate", &plan.changed)
+		if !exists {
+			plan.changed = nil
+		} else if len(plan.changed) > 0 {
+			plan.action = Update
+		}
+	}
+}
+
+// organization resolves a connector's organization_id: a record id in the file,
+// an external id in the store, both without the leading model, then the id. Zero
+// is the whole tenant; false means reported.
+func (p *planner) organization(s *tenantState, r *datafile.Record) (tenant.OrganizationID, bool) {
+	ref, f := p.reference(r, "organization_id")
+	if ref == "" {
+		return tenant.OrganizationID{}, true
+	}
+	all := spellings(ref, datafile.ModelOrganization)
+	for _, spelling := range all {
+		for _, o := range p.organizations {
+			if o.tenant == s.id && o.ID == spelling {
+				return o.id, !o.id.IsZero()
+			}
+		}
+		for id, o := range s.organizations {
+			if o.ExternalID == spelling {
+				return id, true
+			}
+		}
+	}
+	id, err := tenant.ParseOrganizationID(all[len(all)-1])
+	if err != nil {
+		p.problem(f.Position, r.ID, "organization_id refers to no known organization")
+		return id, false
+	}
+	if _, ok := s.organizations[id]; ok {
+		return id, true
+	}
+	for _, o := range s.plan.orgs {
+		if o.next.ID == id {
+			return id, true
+		}
+	}
+	if !p.o.CreateOrganizations {
+		p.problem(f.Position, r.ID, "organization %s does not exist in tenant %s; declare it, or use --create-organizations", id, s.id)
+		return id, false
+	}
+	s.plan.orgs = append(s.plan.orgs, &organizationPlan{
+		action: Create, note: "only referred to",
+		next: connector.Organization{ID: id, Name: id.String(), Active: true},
+	})
+	slices.SortStableFunc(s.plan.orgs, func(a, b *organizationPlan) int {
+		return cmp.Compare(a.next.ID.String(), b.next.ID.String())
+	})
+	return id, true
+}
