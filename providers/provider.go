@@ -2,6 +2,7 @@ package providers
 
 import (
 	"context"
+	"maps"
 	"time"
 
 	"github.com/patchbay-dev/patchbay/internal/secret"
@@ -93,4 +94,10 @@ type TestStep struct {
 type Fix struct {
 	Label  string         `json:"label"`
 	Params map[string]any `json:"params"`
+}
+
+// Direct is the Backend of kinds whose answer is their config as it is. The
+// result shares no map with c.
+func Direct(c Config) Backend {
+	return Backend{Params: maps.Clone(c.Params), Secrets: c.Secrets.Clone()}
 }

@@ -1,74 +1,133 @@
 package providers
 
-import "github.com/patchbay-dev/patchbay/internal/secret"
+import "sync"
 
-// Schema describes a kind; provisional contract, see the package's owner.
+// Schema describes a kind: who it is, what it can do, and what it wants to
+// know. It is data: the same value drives strict decoding, the JSON Schema and
+// the Settings UI. A Schema is built once and never modified afterwards; it is
+// safe for concurrent use and must not be copied.
 type Schema struct {
-	Kind     Kind
-	Aliases  []Kind
-	Category Category
-	Label    string
-	Version  int
+	Kind     Kind     `json:"kind"`
+	Aliases  []Kind   `json:"aliases,omitempty"` // other names in data files
+	Category Category `json:"category"`
+	// CategoryLabel declares Category when it is none of the built-in ones.
+	CategoryLabel string         `json:"category_label,omitempty"`
+	Label         string         `json:"label"`
+	Icon          string         `json:"icon,omitempty"` // a name from the UI's set
+	Description   string         `json:"description,omitempty"`
+	Docs          string         `json:"docs,omitempty"`   // URL
+	Status        Status         `json:"status,omitempty"` // "" is stable
+	AuthModes     []AuthMode     `json:"auth_modes,omitempty"`
+	Scopes        []string       `json:"scopes,omitempty"` // OAuth2 scopes that a consent asks for
+	Egress        Egress         `json:"egress"`
+	Tests         []TestLevel    `json:"test,omitempty"`
+	Imports       []ImportFormat `json:"import,omitempty"`
+	Groups        []Group        `json:"groups,omitempty"`
+
+	// Params and Secrets are apart on purpose: the list that a param is in
+	// decides its Go type, its column and its store. A flag would drift. Their
+	// names share one namespace. Of a secret no Default and no Options exist.
+	Params  []Param `json:"-"`
+	Secrets []Param `json:"-"`
+
+	Rules []Rule `json:"rules,omitempty"`
+
+	// Version is the version of this schema, from 1. Upgrades has one step for
+	// each version below it.
+	Version  int       `json:"schema_version"`
+	Upgrades []Upgrade `json:"-"`
+
+	once     sync.Once
+	compiled *index
+	err      error
 }
 
-// Input is what a caller submits, names not yet checked.
-type Input struct {
-	Params  map[string]any
-	Secrets secret.Map
+// Status says how far a kind can be relied upon.
+type Status string
+
+// The statuses of a kind.
+const (
+	Stable       Status = "stable"
+	Beta         Status = "beta"
+	Experimental Status = "experimental"
+	Deprecated   Status = "deprecated"
+)
+
+// AuthMode is one way in which a kind authenticates. When is the condition on
+// the params under which it is the one in use; nil where there is only one.
+type AuthMode struct {
+	Name  string     `json:"name"` // "static", "oauth2", "service_account", "none"
+	Label string     `json:"label,omitempty"`
+	Grant bool       `json:"grant,omitempty"` // needs an OAuth2 consent
+	When  *Condition `json:"when,omitempty"`
 }
 
-// DecodeOptions says how an Input is to be read.
-type DecodeOptions struct {
-	// Text allows text where the schema wants another type (param rows, $ENV:).
-	Text bool
-	// Configured names secrets that are stored already: required ones among
-	// them need not be submitted.
-	Configured []string
+// Egress says where a kind connects to, for the operator's network policy. The
+// names in FromParams are params of type host or url that name the target.
+type Egress struct {
+	Hosts      []string `json:"hosts,omitempty"`
+	FromParams []string `json:"from_params,omitempty"`
+	Ports      []int    `json:"ports,omitempty"`
+	TLS        string   `json:"tls,omitempty"` // always, optional, starttls
 }
 
-// Split sorts a flat map that mixes params and secrets (a data file's config)
-// into an Input by the schema, aliases resolved. Unknown names stay in Params,
-// so that Decode reports them. A secret that is not text stays in Params too.
-func (s *Schema) Split(mixed map[string]any) (Input, error) { panic("contract") }
+// TestLevel describes one level of the connection test: 1 reaches and
+// authenticates, 2 checks the permission needed, 3 writes or sends.
+type TestLevel struct {
+	Level       int    `json:"level"`
+	Label       string `json:"label"`
+	SideEffects bool   `json:"side_effects,omitempty"`
+}
 
-// Decode checks in against the schema, strictly, and returns the canonical
-// config, defaults filled in: string, bool, int64, float64, []any,
-// map[string]any. All problems come at once: fault.InvalidArgument with a
-// violation per problem, pointers "/params/<name>" and "/secrets/<name>".
-// An unknown name gets a did-you-mean. No message repeats a value.
-func (s *Schema) Decode(in Input, o DecodeOptions) (Config, error) { panic("contract") }
+// ImportFormat is a file that ImportConfig understands.
+type ImportFormat struct {
+	Name  string `json:"name"` // "google_credentials_json"
+	Label string `json:"label"`
+	Hint  string `json:"hint,omitempty"`
+}
+
+// Group is a section of the form; params name it.
+type Group struct {
+	Name      string `json:"name"`
+	Label     string `json:"label"`
+	Help      string `json:"help,omitempty"`
+	Collapsed bool   `json:"collapsed,omitempty"`
+}
+
+// Field is a param together with the list it comes from, for those who lay out
+// a form or print a schema.
+type Field struct {
+	*Param
+	Secret bool `json:"secret"`
+}
+
+// Fields returns params and secrets in layout order: by Order, then as
+// declared, params first. The result is shared; callers don't modify it.
+func (s *Schema) Fields() []Field { return s.index().fields }
+
+// Param returns the param, not secret, of this canonical name; nil when there is none.
+func (s *Schema) Param(name string) *Param { return s.index().params[name] }
+
+// Secret returns the secret of this canonical name; nil when there is none.
+func (s *Schema) Secret(name string) *Param { return s.index().secrets[name] }
 
 // IsSecret tells whether the schema has a secret of this (canonical) name.
-func (s *Schema) IsSecret(name string) bool { panic("contract") }
+func (s *Schema) IsSecret(name string) bool { return s.Secret(name) != nil }
 
-// Registry is a set of kinds.
-type Registry struct{}
+// Canonical resolves an alias. A name that is no alias is returned as it is,
+// known or not.
+func (s *Schema) Canonical(name string) string {
+	if c, ok := s.index().aliases[name]; ok {
+		return c
+	}
+	return name
+}
 
-// Register adds a kind to the process-wide registry; it panics on a duplicate
-// or an invalid schema. It is the one global of Patchbay.
-func Register(p Provider) { panic("contract") }
-
-// NewRegistry returns a registry of the given providers.
-func NewRegistry(ps ...Provider) (*Registry, error) { panic("contract") }
-
-// Lookup finds a provider by kind or alias.
-func (r *Registry) Lookup(kind string) (Provider, bool) { panic("contract") }
-
-// Kinds lists the providers by kind.
-func (r *Registry) Kinds() []Provider { panic("contract") }
-
-// HasCategory tells whether the category is declared.
-func (r *Registry) HasCategory(c Category) bool { panic("contract") }
-
-// Category finds a declared category without allocating; name may alias a
-// request buffer, the result does not.
-func (r *Registry) Category(name string) (Category, bool) { panic("contract") }
-
-// Categories lists the declared categories with their labels.
-func (r *Registry) Categories() []CategoryInfo { panic("contract") }
-
-// CategoryInfo is a category with its label.
-type CategoryInfo struct {
-	Category Category `json:"category"`
-	Label    string   `json:"label"`
+// BoundSecrets returns the names of the secrets that are void once the named
+// param changes: they were meant for the old target.
+func (s *Schema) BoundSecrets(param string) []string {
+	if p := s.Param(param); p != nil {
+		return p.BindsSecrets
+	}
+	return nil
 }
