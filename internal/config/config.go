@@ -55,18 +55,18 @@ type JWT struct {
 	Issuers []Issuer `yaml:"issuers"`
 	// Roles translates an issuer's role names into permissions. An issuer's own
 	// map replaces it.
-	Roles map[string][]string `yaml:"roles"`
+	Roles  map[string][]string `yaml:"roles"`
+	CAFile string              `yaml:"ca_file" file:"public"` // for fetching key sets, beside the system's
 }
 
 // Issuer is one token issuer with exactly one key source.
 type Issuer struct {
 	Issuer     string              `yaml:"issuer"`
 	JWKSURL    string              `yaml:"jwks_url"`
-	Discovery  bool                `yaml:"discovery"` // OIDC discovery below the issuer's URL
+	Discovery  string              `yaml:"discovery"` // full URL of an OpenID provider configuration
 	JWKSFile   string              `yaml:"jwks_file" file:"public"`
 	PEMFile    string              `yaml:"pem_file" file:"public"`
 	HMACFile   string              `yaml:"hmac_file" file:"secret"`
-	CAFile     string              `yaml:"ca_file" file:"public"` // trusted beside the system's
 	Audiences  []string            `yaml:"audiences"`
 	Algorithms []string            `yaml:"algorithms"`
 	Claims     Claims              `yaml:"claims"`

@@ -140,7 +140,7 @@ func (l *loader) issuers() {
 			name string
 			set  bool
 		}{
-			{"jwks_url", s.JWKSURL != ""}, {"discovery", s.Discovery}, {"jwks_file", s.JWKSFile != ""},
+			{"jwks_url", s.JWKSURL != ""}, {"discovery", s.Discovery != ""}, {"jwks_file", s.JWKSFile != ""},
 			{"pem_file", s.PEMFile != ""}, {"hmac_file", s.HMACFile != ""},
 		} {
 			if k.set {
@@ -156,8 +156,8 @@ func (l *loader) issuers() {
 		if s.JWKSURL != "" {
 			l.url(at("jwks_url"), s.JWKSURL, "https", "http")
 		}
-		if s.Discovery {
-			l.url(at("issuer"), s.Issuer, "https", "http")
+		if s.Discovery != "" {
+			l.url(at("discovery"), s.Discovery, "https", "http")
 		}
 		if len(s.Audiences) == 0 {
 			l.bad(at("audiences"), "is missing; a token for another service must not count here")
