@@ -1,0 +1,338 @@
+package vault
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/patchbay-dev/patchbay/connector"
+	"github.com/patchbay-dev/patchbay/internal/fault"
+	"github.com/patchbay-dev/patchbay/internal/secret"
+	"github.com/patchbay-dev/patchbay/tenant"
+)
+
+// dataBase and metaBase are what stands before the tenant in KV v2's API.
+func (c *Client) dataBase() string { return c.kvBase("data") }
+func (c *Client) metaBase() string { return c.kvBase("metadata") }
+
+func (c *Client) kvBase(kind string) string {
+	return strings.TrimSuffix(c.o.Mount+"/"+kind+"/"+c.o.Prefix, "/")
+}
+
+// call sends a request with the held token. A 403 may be an expired or revoked
+// token: log in once, try once more; a second 403 is Vault's word on this
+// path, and nothing that is held is dropped for it.
+func (c *Client) call(ctx context.Context, method, path string, body secret.Body, count func()) (answer, error) {
+	if ctx.Err() != nil {
+		return answer{}, tooLate(ctx)
+	}
+	l, err := c.token(ctx)
+	if err != nil {
+		return answer{}, err
+	}
+	count()
+	ans, err := c.send(ctx, l.token, method, path, body)
+	if err != nil || ans.status != http.StatusForbidden {
+		return ans, err
+	}
+	c.refusals.Add(1)
+	if l, err = c.relogin(ctx, l); err != nil {
+		return answer{}, err
+	}
+	count()
+	ans, err = c.send(ctx, l.token, method, path, body)
+	if err == nil && ans.status == http.StatusForbidden {
+		c.refusals.Add(1)
+		c.believeRefusal(refusedFor)
+		return answer{}, statusFault(http.StatusForbidden)
+	}
+	return ans, err
+}
+
+func (c *Client) countRead()  { c.reads.Add(1) }
+func (c *Client) countWrite() { c.writes.Add(1) }
+
+// version is what KV v2 says of one version of a path.
+type version struct {
+	Data     json.RawMessage `json:"data"`
+	Metadata *struct {
+		Version      int64  `json:"version"`
+		DeletionTime string `json:"deletion_time"`
+		Destroyed    bool   `json:"destroyed"`
+	} `json:"metadata"`
+}
+
+// gone tells whether the metadata says so. A live version may have a deletion
+// time in the future (delete_version_after); then it has data too.
+func (v version) gone() bool {
+	return v.Metadata != nil && (v.Metadata.Destroyed || v.Metadata.DeletionTime != "")
+}
+
+func (v version) empty() bool { return len(v.Data) == 0 || string(v.Data) == "null" }
+
+// reshape turns a parsed answer's data into a struct.
+func reshape(a answer, to any) error {
+	if a.secret == nil || a.secret.Data == nil {
+		return nil
+	}
+	raw, err := json.Marshal(a.secret.Data)
+	if err == nil {
+		err = json.Unmarshal(raw, to)
+	}
+	if err != nil {
+		// The decoder's text may quote a value.
+		return fault.New(fault.Unavailable, "Vault's answer has an unknown shape")
+	}
+	return nil
+}
+
+// latest reads the latest version of an API path. A nil error comes with data;
+// absent is true for the bare 404 of a path that Vault doesn't know.
+func (c *Client) latest(ctx context.Context, path string) (b Bundle, v version, absent bool, err error) {
+	ans, err := c.call(ctx, http.MethodGet, path, secret.Body{}, c.countRead)
+	if err != nil {
+		return b, v, false, err
+	}
+	if ans.status != http.StatusOK && ans.status != http.StatusNotFound {
+		return b, v, false, statusFault(ans.status)
+	}
+	if err := reshape(ans, &v); err != nil {
+		return b, v, false, err
+	}
+	switch {
+	case v.empty() && v.gone():
+		return b, v, false, fault.New(fault.NotFound, "these secrets were deleted")
+	case ans.status == http.StatusNotFound && v.Metadata == nil && ans.noError:
+		return b, v, true, fault.New(fault.Unavailable, "Vault has no record of these secrets").WithCause(statusError{ans.status})
+	case v.empty() || v.Metadata == nil:
+		return b, v, false, statusFault(ans.status)
+	}
+	b, err = Decode(secret.NewBody(v.Data))
+	return b, v, false, err
+}
+
+// put writes a version if the latest is cas, and returns the new one.
+func (c *Client) put(ctx context.Context, path string, b Bundle, cas int64, lost error) (int64, error) {
+	plain, err := Encode(b)
+	if err != nil {
+		return 0, err
+	}
+	raw, err := json.Marshal(map[string]any{
+		"options": map[string]int64{"cas": cas},
+		"data":    json.RawMessage(plain.Reveal()),
+	})
+	if err != nil {
+		return 0, fault.New(fault.Internal, "a bundle could not be serialised")
+	}
+	ans, err := c.call(ctx, http.MethodPost, path, secret.NewBody(raw), c.countWrite)
+	if err != nil {
+		return 0, err
+	}
+	switch {
+	case ans.status == http.StatusOK:
+	case ans.status == http.StatusBadRequest && ans.casMismatch:
+		return 0, lost
+	default:
+		return 0, statusFault(ans.status)
+	}
+	var got struct {
+		Version int64 `json:"version"`
+	}
+	if err := reshape(ans, &got); err != nil {
+		return 0, err
+	}
+	return got.Version, nil
+}
+
+// Write implements Store. An error other than AlreadyExists does not tell that
+// nothing was written; callers take a new pin.
+func (c *Client) Write(ctx context.Context, ref connector.SecretRef, b Bundle) error {
+	path, err := BundlePath(c.dataBase(), ref)
+	if err != nil {
+		return err
+	}
+	_, err = c.put(ctx, path, b, 0, fault.New(fault.AlreadyExists, "these secrets have been written before"))
+	return err
+}
+
+// Read implements Store.
+func (c *Client) Read(ctx context.Context, ref connector.SecretRef) (Bundle, error) {
+	path, err := BundlePath(c.dataBase(), ref)
+	if err != nil {
+		return Bundle{}, err
+	}
+	b, _, _, err := c.latest(ctx, path)
+	return b, err
+}
+
+// Delete implements Store.
+func (c *Client) Delete(ctx context.Context, ref connector.SecretRef) error {
+	path, err := BundlePath(c.dataBase(), ref)
+	if err != nil {
+		return err
+	}
+	return c.remove(ctx, path)
+}
+
+// Destroy implements Store.
+func (c *Client) Destroy(ctx context.Context, ref connector.SecretRef) error {
+	path, err := BundlePath(c.metaBase(), ref)
+	if err != nil {
+		return err
+	}
+	return c.remove(ctx, path)
+}
+
+func (c *Client) remove(ctx context.Context, path string) error {
+	ans, err := c.call(ctx, http.MethodDelete, path, secret.Body{}, c.countWrite)
+	if err != nil {
+		return err
+	}
+	if ans.status != http.StatusNoContent && ans.status != http.StatusOK {
+		return statusFault(ans.status)
+	}
+	return nil
+}
+
+// ReadGrant implements Store. A grant that somebody deleted in Vault is
+// fault.NotFound with the Version to write over.
+func (c *Client) ReadGrant(ctx context.Context, t tenant.ID, id connector.ID) (Grant, error) {
+	path, err := GrantPath(c.dataBase(), t, id)
+	if err != nil {
+		return Grant{}, err
+	}
+	b, v, absent, err := c.latest(ctx, path)
+	if absent {
+		return Grant{}, nil
+	}
+	g := Grant{Values: b.Values}
+	if v.Metadata != nil {
+		g.Version = v.Metadata.Version
+	}
+	return g, err
+}
+
+// WriteGrant implements Store.
+func (c *Client) WriteGrant(ctx context.Context, t tenant.ID, id connector.ID, g secret.Map, cas int64) (int64, error) {
+	path, err := GrantPath(c.dataBase(), t, id)
+	if err != nil {
+		return 0, err
+	}
+	return c.put(ctx, path, Bundle{Values: g}, cas, fault.New(fault.Conflict, "the grant was changed meanwhile"))
+}
+
+// list returns the keys below a folder; an absent one is empty.
+func (c *Client) list(ctx context.Context, path string) ([]string, error) {
+	ans, err := c.call(ctx, "LIST", path+"/", secret.Body{}, func() {})
+	if err != nil {
+		return nil, err
+	}
+	if ans.status == http.StatusNotFound && ans.noError {
+		return nil, nil
+	}
+	if ans.status != http.StatusOK {
+		return nil, statusFault(ans.status)
+	}
+	var got struct {
+		Keys []string `json:"keys"`
+	}
+	if err := reshape(ans, &got); err != nil {
+		return nil, err
+	}
+	for i, k := range got.Keys {
+		got.Keys[i] = strings.TrimSuffix(k, "/")
+	}
+	return got.Keys, nil
+}
+
+// Tenants implements Store. Keys that no parser accepts are somebody else's.
+func (c *Client) Tenants(ctx context.Context) ([]tenant.ID, error) {
+	keys, err := c.list(ctx, c.metaBase())
+	var out []tenant.ID
+	for _, k := range keys {
+		if id, err := tenant.ParseID(k); err == nil {
+			out = append(out, id)
+		}
+	}
+	return out, err
+}
+
+// Connectors implements Store.
+func (c *Client) Connectors(ctx context.Context, t tenant.ID) ([]connector.ID, error) {
+	path, err := TenantPath(c.metaBase(), t)
+	if err != nil {
+		return nil, err
+	}
+	keys, err := c.list(ctx, path)
+	var out []connector.ID
+	for _, k := range keys {
+		if id, err := connector.ParseID(k); err == nil {
+			out = append(out, id)
+		}
+	}
+	return out, err
+}
+
+// Refs implements Store, with one metadata read per bundle.
+func (c *Client) Refs(ctx context.Context, t tenant.ID, id connector.ID) ([]Stored, error) {
+	path, err := ConnectorPath(c.metaBase(), t, id)
+	if err != nil {
+		return nil, err
+	}
+	keys, err := c.list(ctx, path)
+	if err != nil {
+		return nil, err
+	}
+	var out []Stored
+	for _, k := range keys {
+		pin, err := connector.ParsePin(k)
+		if err != nil {
+			continue
+		}
+		s := Stored{Ref: connector.SecretRef{Tenant: t, Connector: id, Pin: pin}}
+		found, err := c.times(ctx, path+"/"+pin.String(), &s)
+		if err != nil {
+			return nil, err
+		}
+		if found {
+			out = append(out, s)
+		}
+	}
+	return out, nil
+}
+
+// times fills s from a path's metadata; false when it was destroyed meanwhile.
+func (c *Client) times(ctx context.Context, path string, s *Stored) (bool, error) {
+	ans, err := c.call(ctx, http.MethodGet, path, secret.Body{}, func() {})
+	if err != nil {
+		return false, err
+	}
+	if ans.status == http.StatusNotFound && ans.noError {
+		return false, nil
+	}
+	if ans.status != http.StatusOK {
+		return false, statusFault(ans.status)
+	}
+	var got struct {
+		Created  time.Time `json:"created_time"`
+		Updated  time.Time `json:"updated_time"`
+		Versions map[string]struct {
+			Deleted   string `json:"deletion_time"`
+			Destroyed bool   `json:"destroyed"`
+		} `json:"versions"`
+	}
+	if err := reshape(ans, &got); err != nil {
+		return false, err
+	}
+	s.WrittenAt = got.Created
+	for _, v := range got.Versions { // one at most: a path is written once
+		if at, err := time.Parse(time.RFC3339Nano, v.Deleted); err == nil {
+			s.DeletedAt = at
+		} else if v.Destroyed {
+			s.DeletedAt = got.Updated
+		}
+	}
+	return true, nil
+}

@@ -1,0 +1,237 @@
+package vault_test
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/patchbay-dev/patchbay/vault"
+)
+
+// server is a private Vault server; admin calls use its root token.
+type server struct {
+	addr string
+	root string
+	cmd  *exec.Cmd
+}
+
+func freeAddr(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// start runs a server on addr until the test ends. It begins empty, also after a restart.
+func start(t *testing.T, addr string) *server {
+	t.Helper()
+	s := launch(t, addr)
+	t.Cleanup(s.kill)
+	return s
+}
+
+func launch(t *testing.T, addr string) *server {
+	t.Helper()
+	bin := os.Getenv("PATCHBAY_TEST_VAULT")
+	if bin == "" {
+		t.Skip("PATCHBAY_TEST_VAULT names no Vault server to test against")
+	}
+	s := &server{addr: "http://" + addr, cmd: exec.Command(bin, "-addr", addr)}
+	out, err := s.cmd.StderrPipe()
+	must(t, err)
+	must(t, s.cmd.Start())
+	lines := bufio.NewScanner(out)
+	for lines.Scan() {
+		if _, after, found := strings.Cut(lines.Text(), "root token from init: "); found {
+			s.root, _, _ = strings.Cut(after, " ")
+			break
+		}
+	}
+	go func() { _, _ = io.Copy(io.Discard, out) }()
+	eventually(t, "the server is up", func() bool {
+		resp, err := http.Get(s.addr + "/v1/sys/health")
+		if err != nil {
+			return false
+		}
+		resp.Body.Close()
+		return resp.StatusCode == http.StatusOK
+	})
+	return s
+}
+
+func (s *server) kill() {
+	if s.cmd.ProcessState == nil {
+		_ = s.cmd.Process.Kill()
+		_ = s.cmd.Wait()
+	}
+}
+
+// admin calls the API as root and fails the test on a status of 400 or more.
+func (s *server) admin(t *testing.T, method, path string, body any) map[string]any {
+	t.Helper()
+	out, status := s.try(t, method, path, body)
+	if status >= 400 {
+		t.Fatalf("%s %s answered %d: %v", method, path, status, out)
+	}
+	return out
+}
+
+func (s *server) try(t *testing.T, method, path string, body any) (map[string]any, int) {
+	t.Helper()
+	raw, err := json.Marshal(body)
+	must(t, err)
+	req, err := http.NewRequest(method, s.addr+"/v1/"+path, bytes.NewReader(raw))
+	must(t, err)
+	req.Header.Set("X-Vault-Token", s.root)
+	resp, err := http.DefaultClient.Do(req)
+	must(t, err)
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(resp.Body)
+	must(t, err)
+	out := map[string]any{}
+	_ = json.Unmarshal(answer, &out)
+	return out, resp.StatusCode
+}
+
+type object = map[string]any
+
+// name makes a mount or policy name of the test's own.
+func name(t *testing.T, kind string) string {
+	return strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' {
+			return r
+		}
+		return '-'
+	}, strings.ToLower(kind+"-"+t.Name()))
+}
+
+// kv mounts KV version 2 and waits until it takes writes.
+func (s *server) kv(t *testing.T) string {
+	t.Helper()
+	mount := name(t, "kv")
+	s.admin(t, "POST", "sys/mounts/"+mount, object{"type": "kv", "options": object{"version": "2"}})
+	eventually(t, "the mount takes writes", func() bool {
+		_, status := s.try(t, "POST", mount+"/data/warm", object{"data": object{"x": "y"}})
+		return status == http.StatusOK
+	})
+	s.admin(t, "DELETE", mount+"/metadata/warm", nil)
+	return mount
+}
+
+// policy grants everything below the given prefix of the mount.
+func (s *server) policy(t *testing.T, mount, prefix string) string {
+	t.Helper()
+	var b strings.Builder
+	for _, kind := range []string{"data", "metadata"} {
+		fmt.Fprintf(&b, "path %q { capabilities = [\"create\", \"read\", \"update\", \"delete\", \"list\"] }\n", mount+"/"+kind+"/"+prefix+"*")
+	}
+	p := name(t, "policy")
+	s.admin(t, "PUT", "sys/policies/acl/"+p, object{"policy": b.String()})
+	return p
+}
+
+// appRole makes an AppRole with fixed ids, so that a restarted server can have
+// the same one, and returns the auth options for it.
+func (s *server) appRole(t *testing.T, dir, policy string, role object) vault.Auth {
+	t.Helper()
+	mount := name(t, "approle")
+	s.admin(t, "POST", "sys/auth/"+mount, object{"type": "approle"})
+	// Vault locks a role out for 15 minutes after five wrong secret ids.
+	s.admin(t, "POST", "sys/auth/"+mount+"/tune", object{"user_lockout_config": object{"lockout_disable": true}})
+	all := object{"token_policies": policy, "token_ttl": "1h"}
+	maps.Copy(all, role)
+	s.admin(t, "POST", "auth/"+mount+"/role/r", all)
+	s.admin(t, "POST", "auth/"+mount+"/role/r/role-id", object{"role_id": "fixed-role-id"})
+	s.admin(t, "POST", "auth/"+mount+"/role/r/custom-secret-id", object{"secret_id": secretID})
+	return vault.Auth{Method: vault.AuthAppRole, MountPath: mount, RoleID: "fixed-role-id", SecretIDFile: file(t, dir, "secret-id", secretID+"\n")}
+}
+
+const secretID = "canary-secret-id-5d1f"
+
+func file(t *testing.T, dir, base, content string) string {
+	t.Helper()
+	path := filepath.Join(dir, base)
+	must(t, os.WriteFile(path+".new", []byte(content), 0o600))
+	must(t, os.Rename(path+".new", path))
+	return path
+}
+
+// shared is the one server of the tests that don't kill it.
+var shared struct {
+	once sync.Once
+	s    *server
+}
+
+func sharedServer(t *testing.T) *server {
+	t.Helper()
+	shared.once.Do(func() { shared.s = launch(t, freeAddr(t)) })
+	if shared.s == nil {
+		t.Skip("PATCHBAY_TEST_VAULT names no Vault server to test against")
+	}
+	return shared.s
+}
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if shared.s != nil {
+		shared.s.kill()
+	}
+	os.Exit(code)
+}
+
+func eventually(t *testing.T, what string, done func() bool) {
+	t.Helper()
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); {
+		if done() {
+			return
+		}
+		select {
+		case <-t.Context().Done():
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	t.Fatalf("not within 20 s: %s", what)
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// openClient opens a client with short back-offs and closes it with the test.
+func openClient(t *testing.T, s *server, mount string, a vault.Auth, change ...func(*vault.Options)) *vault.Client {
+	t.Helper()
+	o := vault.Options{
+		Address: s.addr, Mount: mount, Prefix: "pb", Auth: a,
+		BackoffMin: 20 * time.Millisecond, BackoffMax: 100 * time.Millisecond, FilePoll: 20 * time.Millisecond,
+		Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
+	}
+	for _, f := range change {
+		f(&o)
+	}
+	c, err := vault.Open(t.Context(), o)
+	must(t, err)
+	t.Cleanup(func() { must(t, c.Close()) })
+	return c
+}
+
+func ready(t *testing.T, c *vault.Client) {
+	t.Helper()
+	eventually(t, "the client is ready", func() bool { return c.Ready(t.Context()) == nil })
+}
