@@ -1,0 +1,174 @@
+package resolver
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/patchbay-dev/patchbay/connector"
+	"github.com/patchbay-dev/patchbay/internal/fault"
+	"github.com/patchbay-dev/patchbay/internal/secret"
+	"github.com/patchbay-dev/patchbay/providers"
+	"github.com/patchbay-dev/patchbay/providers/builtin"
+	"github.com/patchbay-dev/patchbay/tenant"
+	"github.com/patchbay-dev/patchbay/vault"
+)
+
+// world is a database, a secret store and a shared cache whose every step a
+// test can hold, fail or rewind. Interleavings can't be forced on real servers;
+// the same protocol runs against those in the end-to-end tests.
+type world struct {
+	mu        sync.Mutex
+	revision  int64
+	bucket    string
+	pin       connector.Pin
+	version   int64
+	status    connector.Status
+	none      bool
+	down      bool
+	vaultDown error
+	hold      chan struct{} // a read waits for it after it has read
+	reading   chan struct{} // a read reports here that it has read
+
+	reads, revisions, secretReads atomic.Int64
+	secrets                       map[connector.SecretRef]secret.Map
+}
+
+var (
+	acme   = tenant.MustID("acme")
+	acmeHQ = tenant.MustOrganizationID("hq")
+	slot   = Slot{Tenant: acme, Organization: acmeHQ, Category: providers.Storage}
+	theID  = connector.NewID()
+)
+
+var errDown = fault.New(fault.Unavailable, "the database is down")
+
+func newWorld() *world {
+	w := &world{revision: 10, status: connector.StatusReady, secrets: map[connector.SecretRef]secret.Map{}}
+	w.set("one", "secret-one")
+	w.revision = 10
+	return w
+}
+
+// set commits a new config with a new secret, as one change.
+func (w *world) set(bucket, key string) int64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.bucket, w.pin = bucket, vault.NewPin()
+	w.version++
+	w.revision++
+	w.secrets[connector.SecretRef{Tenant: acme, Connector: theID, Pin: w.pin}] = secret.Map{
+		"access_key_id": secret.New("key"), "secret_access_key": secret.New(key),
+	}
+	return w.revision
+}
+
+func (w *world) with(f func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	f()
+}
+
+func (w *world) Tenant(tenant.ID) connector.TenantReader { return reader{w: w} }
+
+func (w *world) Revisions(_ context.Context, ids []tenant.ID) (connector.Revisions, error) {
+	w.revisions.Add(1)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.down {
+		return connector.Revisions{}, errDown
+	}
+	out := connector.Revisions{At: time.Now(), Revision: map[tenant.ID]int64{}}
+	for _, id := range ids {
+		if id == acme {
+			out.Revision[id] = w.revision
+		}
+	}
+	return out, nil
+}
+
+// reader is the part of a TenantReader that resolution uses; the rest is nil
+// and would panic.
+type reader struct {
+	connector.TenantReader
+	w *world
+}
+
+func (r reader) Default(ctx context.Context, org tenant.OrganizationID, c providers.Category) (connector.Snapshot, error) {
+	w := r.w
+	w.reads.Add(1)
+	w.mu.Lock()
+	hold, reading, down := w.hold, w.reading, w.down
+	s := connector.Snapshot{Revision: w.revision, At: time.Now(), Tenant: w.status, Organization: connector.OrganizationActive}
+	if !w.none && c == providers.Storage {
+		s.Connector = &connector.Connector{
+			ID: theID, Name: "S3", Category: providers.Storage, Kind: "s3", Organization: org, Active: true, Default: true,
+			State: connector.StateUntested, Version: w.version, Pin: w.pin,
+			Params: map[string]connector.Param{"bucket": {Value: w.bucket}},
+		}
+	}
+	w.mu.Unlock()
+	if reading != nil {
+		reading <- struct{}{}
+	}
+	if hold != nil {
+		select {
+		case <-hold:
+		case <-ctx.Done():
+			return connector.Snapshot{}, errDown
+		}
+	}
+	if down {
+		return connector.Snapshot{}, errDown
+	}
+	return s, nil
+}
+
+func (w *world) Read(_ context.Context, ref connector.SecretRef) (vault.Bundle, error) {
+	w.secretReads.Add(1)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.vaultDown != nil {
+		return vault.Bundle{}, w.vaultDown
+	}
+	m, ok := w.secrets[ref]
+	if !ok {
+		return vault.Bundle{}, errors.New("the test asked for a pin that was never written")
+	}
+	return vault.Bundle{Values: m}, nil
+}
+
+func newResolver(t *testing.T, w *world, edit func(*Options)) *Resolver {
+	t.Helper()
+	kinds, err := builtin.Registry()
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := Options{Database: w, Secrets: w, Kinds: kinds}
+	if edit != nil {
+		edit(&o)
+	}
+	r, err := New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// message is what a relay would publish for a change of the slot's connector.
+func message(revision int64) connector.Message {
+	return connector.Message{
+		ID: revision, Tenant: acme, Revision: revision, Organization: acmeHQ,
+		Category: providers.Storage, Connector: theID, At: time.Now(),
+	}
+}
+
+// otherMessage is a change of the tenant that does not touch the slot.
+func otherMessage(revision int64) connector.Message {
+	m := message(revision)
+	m.Category, m.Connector = providers.Email, connector.NewID()
+	return m
+}
