@@ -120,7 +120,9 @@ func (c *Client) Ready(context.Context) error {
 // Close implements Store. Requests in flight end with fault.Unavailable or
 // their own answer.
 func (c *Client) Close() error {
+	c.login.mu.Lock() // a request must not start a login once the wait has begun
 	c.cancel()
+	c.login.mu.Unlock()
 	c.work.Wait()
 	c.held.Store(nil)
 	c.http.CloseIdleConnections()

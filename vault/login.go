@@ -68,7 +68,7 @@ func (c *Client) relogin(ctx context.Context, refused *lease) (*lease, error) {
 		c.login.mu.Unlock()
 		return l, nil
 	}
-	if c.o.Clock().Before(c.login.refusedUntil) {
+	if c.ctx.Err() != nil || c.o.Clock().Before(c.login.refusedUntil) {
 		c.login.mu.Unlock()
 		return nil, statusFault(http.StatusForbidden)
 	}
