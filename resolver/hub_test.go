@@ -1,0 +1,364 @@
+package resolver
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/patchbay-dev/patchbay/connector"
+	"github.com/patchbay-dev/patchbay/internal/fault"
+	"github.com/patchbay-dev/patchbay/tenant"
+)
+
+// outbox is an outbox in memory, as far as a relay needs one.
+type outbox struct {
+	connector.Outbox
+	mu        sync.Mutex
+	rows      []connector.Message
+	sent      map[int64]bool
+	committed chan struct{}
+	down      bool
+}
+
+func newOutbox() *outbox {
+	return &outbox{sent: map[int64]bool{}, committed: make(chan struct{}, 1)}
+}
+
+func (o *outbox) add(m connector.Message) {
+	o.mu.Lock()
+	m.ID, m.At = int64(len(o.rows)+1), time.Now()
+	o.rows = append(o.rows, m)
+	o.mu.Unlock()
+	signal(o.committed)
+}
+
+func (o *outbox) Relay(ctx context.Context, n int, send func(context.Context, []connector.Message) error) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.down {
+		return 0, errDown
+	}
+	var ms []connector.Message
+	for _, m := range o.rows {
+		if !o.sent[m.ID] && len(ms) < n {
+			ms = append(ms, m)
+		}
+	}
+	if len(ms) == 0 {
+		return 0, nil
+	}
+	if err := send(ctx, ms); err != nil {
+		return 0, err
+	}
+	for _, m := range ms {
+		o.sent[m.ID] = true
+	}
+	return len(ms), nil
+}
+
+func (o *outbox) Unsent(_ context.Context, age time.Duration) (bool, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.down {
+		return false, errDown
+	}
+	for _, m := range o.rows {
+		if !o.sent[m.ID] && time.Since(m.At) > age {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+func (o *outbox) LastSent(context.Context) (int64, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return int64(len(o.sent)), nil
+}
+
+func (o *outbox) Sent(_ context.Context, age time.Duration, after int64, n int) ([]connector.Message, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	var out []connector.Message
+	for _, m := range o.rows {
+		if o.sent[m.ID] && m.ID > after && time.Since(m.At) < age && len(out) < n {
+			out = append(out, m)
+		}
+	}
+	return out, nil
+}
+
+func (o *outbox) Committed() <-chan struct{}                                { return o.committed }
+func (o *outbox) SweepOutbox(context.Context, time.Duration) (int64, error) { return 0, nil }
+
+// faultyFeed passes a Bus on, through a switch that silences it without closing
+// anything: the half-open connection.
+type faultyFeed struct {
+	*Bus
+	mu     sync.Mutex
+	silent bool
+	gone   bool
+}
+
+type faultySubscription struct {
+	Subscription
+	f *faultyFeed
+}
+
+func (f *faultyFeed) state() (silent, gone bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.silent, f.gone
+}
+
+func (f *faultyFeed) set(silent, gone bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.silent, f.gone = silent, gone
+}
+
+func (f *faultyFeed) Subscribe(ctx context.Context) (Subscription, error) {
+	if _, gone := f.state(); gone {
+		return nil, errors.New("refused")
+	}
+	s, err := f.Bus.Subscribe(ctx)
+	return &faultySubscription{s, f}, err
+}
+
+func (s *faultySubscription) Receive(ctx context.Context) (Event, error) {
+	for {
+		ev, err := s.Subscription.Receive(ctx)
+		if silent, _ := s.f.state(); err == nil && silent {
+			continue
+		}
+		return ev, err
+	}
+}
+
+// fleet runs a relay and a listening resolver in the present bubble.
+type fleet struct {
+	w     *world
+	r     *Resolver
+	box   *outbox
+	feed  *faultyFeed
+	relay *Relay
+}
+
+func startFleet(t *testing.T, shared Shared) *fleet {
+	f := &fleet{w: newWorld(), box: newOutbox(), feed: &faultyFeed{Bus: NewBus()}}
+	f.r = newResolver(t, f.w, func(o *Options) { o.Shared = shared })
+	f.relay = NewRelay(f.box, f.feed.Bus, nil)
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() { _ = f.relay.Run(ctx) })
+	wg.Go(func() { _ = f.r.Listen(ctx, f.feed) })
+	wg.Go(func() { _ = f.r.Keep(ctx) })
+	t.Cleanup(func() { cancel(); wg.Wait() })
+	return f
+}
+
+func (f *fleet) change(bucket string) {
+	f.box.add(message(f.w.set(bucket, "secret-"+bucket)))
+}
+
+func TestChangeArrives(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := startFleet(t, nil)
+		time.Sleep(2 * time.Second)
+		if !f.r.Connected() {
+			t.Fatal("never connected")
+		}
+		wantBucket(t, mustResolve(t, f.r, 0), "one")
+		f.change("two")
+		synctest.Wait() // the commit kicks the relay: no time passes
+		a := mustResolve(t, f.r, 0)
+		wantBucket(t, a, "two")
+		if a.Age != 0 {
+			t.Errorf("age %v while connected", a.Age)
+		}
+		// Connected, nothing changes: one statement per tenant and half a TTL
+		// keeps the answer fresh, without reading it again.
+		before := f.w.reads.Load()
+		for range 300 {
+			time.Sleep(time.Second)
+			if a := mustResolve(t, f.r, 0); a.Source != FromMemory || a.Stale {
+				t.Fatalf("source %s, stale %v", a.Source, a.Stale)
+			}
+		}
+		if got := f.w.reads.Load() - before; got != 0 {
+			t.Errorf("%d reads of an answer that did not change", got)
+		}
+		if n := f.w.revisions.Load(); n < 5 || n > 15 {
+			t.Errorf("%d revision statements in five minutes", n)
+		}
+	})
+}
+
+// A subscription that is open but silent must end the claim to be connected
+// within half a second and be given up after one.
+func TestSilentSubscription(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := startFleet(t, nil)
+		time.Sleep(2 * time.Second)
+		mustResolve(t, f.r, 0)
+		f.feed.set(true, false)
+		time.Sleep(800 * time.Millisecond)
+		if f.r.Connected() {
+			t.Error("connected to silence")
+		}
+		time.Sleep(time.Second)
+		if f.r.Stats.Breaks.Load() == 0 {
+			t.Error("the silent connection was kept")
+		}
+		f.change("two") // nobody hears of it
+		time.Sleep(time.Second)
+		f.feed.set(false, false)
+		time.Sleep(3 * time.Second)
+		if !f.r.Connected() {
+			t.Fatal("not connected again")
+		}
+		wantBucket(t, mustResolve(t, f.r, 0), "two")
+	})
+}
+
+// Without any feed an answer is never older than TTL: the revision statement
+// finds the change.
+func TestNoFeedBoundsByTTL(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := startFleet(t, nil)
+		f.feed.set(false, true)
+		f.feed.Bus.mu.Lock()
+		for s := range f.feed.Bus.subs {
+			s.end()
+		}
+		f.feed.Bus.mu.Unlock()
+		time.Sleep(2 * time.Second)
+		mustResolve(t, f.r, 0)
+		changed := time.Now()
+		f.change("two")
+		statements := f.w.revisions.Load()
+		for {
+			if b, _ := config(t, mustResolve(t, f.r, 0)); b == "two" {
+				break
+			}
+			if time.Since(changed) > time.Minute {
+				t.Fatal("the old answer outlived its TTL")
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+		if n := f.w.revisions.Load() - statements; time.Duration(n)*time.Second > time.Since(changed)+time.Second {
+			t.Errorf("%d statements in %v", n, time.Since(changed))
+		}
+	})
+}
+
+// A missing number is a break, even while heartbeats go on.
+func TestGapIsABreak(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := startFleet(t, nil)
+		time.Sleep(2 * time.Second)
+		mustResolve(t, f.r, 0)
+		f.feed.Bus.mu.Lock()
+		f.feed.Bus.number++ // a message was lost on the way
+		f.feed.Bus.mu.Unlock()
+		f.w.set("two", "secret-two")
+		time.Sleep(3 * time.Second)
+		if f.r.Stats.Breaks.Load() != 1 {
+			t.Errorf("%d breaks", f.r.Stats.Breaks.Load())
+		}
+		wantBucket(t, mustResolve(t, f.r, 0), "two")
+	})
+}
+
+// A heartbeat says that every older row is out. While one can't be sent, there
+// must be none.
+func TestNoHeartbeatOverUnsentRows(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		box, bus := newOutbox(), NewBus()
+		out := &failingPublisher{Publisher: bus}
+		relay := NewRelay(box, out, nil)
+		ctx, cancel := context.WithCancel(context.Background())
+		done := make(chan struct{})
+		go func() { _ = relay.Run(ctx); close(done) }()
+		time.Sleep(2 * time.Second)
+		if relay.Beats.Load() == 0 {
+			t.Fatal("no heartbeat in good times")
+		}
+		out.fail.Store(true)
+		box.add(message(11))
+		time.Sleep(time.Second)
+		beats := relay.Beats.Load()
+		time.Sleep(5 * time.Second)
+		if got := relay.Beats.Load(); got != beats {
+			t.Errorf("%d heartbeats over an unsent row", got-beats)
+		}
+		out.fail.Store(false)
+		time.Sleep(2 * time.Second)
+		if relay.Beats.Load() == beats || relay.Sent.Load() != 1 {
+			t.Errorf("beats %d, sent %d after the fault", relay.Beats.Load()-beats, relay.Sent.Load())
+		}
+		cancel()
+		<-done
+	})
+}
+
+// lossyShared answers revision keys only, as a Redis does that lost or rewound
+// them.
+type lossyShared struct {
+	mu   sync.Mutex
+	revs map[tenant.ID]int64
+	down bool
+}
+
+func (s *lossyShared) Get(context.Context, SharedKey) (SharedReading, error) {
+	return SharedReading{}, nil
+}
+func (s *lossyShared) Fill(context.Context, SharedKey, int64, []byte, time.Duration) error {
+	return nil
+}
+func (s *lossyShared) Lower(context.Context, tenant.ID, int64, int64) error { return nil }
+func (s *lossyShared) Revisions(context.Context, []tenant.ID) (map[tenant.ID]int64, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.down {
+		return nil, fault.New(fault.Unavailable, "down")
+	}
+	return s.revs, nil
+}
+
+func TestRecheckAfterBreak(t *testing.T) {
+	cases := []struct {
+		name   string
+		shared *lossyShared
+		reads  int64 // of the database for an answer that did not change
+	}{
+		{"key present", &lossyShared{revs: map[tenant.ID]int64{acme: 10}}, 0},
+		{"key lost", &lossyShared{}, 1},
+		{"Redis away", &lossyShared{down: true}, 1},
+		{"key moved on", &lossyShared{revs: map[tenant.ID]int64{acme: 11}}, 1},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := startFleet(t, c.shared)
+				time.Sleep(2 * time.Second)
+				mustResolve(t, f.r, 0)
+				if c.name == "key moved on" {
+					f.w.with(func() { f.w.revision = 11 })
+				}
+				before := f.w.reads.Load()
+				f.feed.set(true, false)
+				time.Sleep(2 * time.Second)
+				f.feed.set(false, false)
+				time.Sleep(3 * time.Second)
+				mustResolve(t, f.r, 0)
+				if got := f.w.reads.Load() - before; got != c.reads {
+					t.Errorf("%d reads, want %d", got, c.reads)
+				}
+			})
+		})
+	}
+}
