@@ -63,7 +63,7 @@ func (p *planner) kind(c *connectorRecord) providers.Provider {
 
 // content is what the file says a connector holds.
 type content struct {
-	input providers.Input
+	input providers.Input              // text from outside as providers.TextValue
 	text  map[string]bool              // params whose value came as text
 	at    map[string]datafile.Position // of each name, canonical or not
 	rec   map[string]string            // id of the record that holds it
@@ -71,9 +71,8 @@ type content struct {
 
 // content reads config and rows into params and secrets, not yet decoded.
 func (p *planner) content(ctx context.Context, c *connectorRecord, provider providers.Provider) (content, bool) {
-	out := content{text: map[string]bool{}, at: map[string]datafile.Position{}, rec: map[string]string{}}
+	out := content{at: map[string]datafile.Position{}, rec: map[string]string{}}
 	flat := map[string]any{}
-	text := map[string]bool{}
 	ok := true
 	if f, has := p.field(c.Record, "config"); has && !(f.Form == datafile.Text && f.Text == "") {
 		m, isMap := f.Literal.(map[string]any)
@@ -86,8 +85,8 @@ func (p *planner) content(ctx context.Context, c *connectorRecord, provider prov
 			if !known {
 				at = f.Position
 			}
-			v, foreign, good := p.expandAll(c.Record, at, m[k])
-			flat[k], text[k], out.at[k], ok = v, foreign, at, ok && good
+			v, good := p.expandAll(c.Record, at, m[k])
+			flat[k], out.at[k], ok = v, at, ok && good
 		}
 	}
 	if len(c.rows) > 0 {
@@ -95,11 +94,20 @@ func (p *planner) content(ctx context.Context, c *connectorRecord, provider prov
 		ok = ok && good
 		rows, err := provider.ImportConfig(ctx, raw)
 		if err != nil {
-			p.problem(c.rows[0].Position, c.rows[0].ID, "%s", publicMessage(err, "the rows can't be read as this kind's config"))
+			vs := fault.Violations(err)
+			for _, v := range vs {
+				p.violation(c, out, v)
+			}
+			if len(vs) == 0 {
+				p.problem(c.rows[0].Position, c.rows[0].ID, "%s", publicMessage(err, "the rows can't be read as this kind's config"))
+			}
 			return out, false
 		}
 		for k, v := range rows {
-			flat[k], text[k] = v, true
+			if s, isText := v.(string); isText {
+				v = providers.TextValue(s)
+			}
+			flat[k] = v
 			if _, known := out.at[k]; !known {
 				out.at[k] = c.rows[0].Position
 			}
@@ -110,26 +118,15 @@ func (p *planner) content(ctx context.Context, c *connectorRecord, provider prov
 	schema := provider.Schema()
 	in, err := schema.Split(flat)
 	if err != nil {
-		if vs := fault.Violations(err); len(vs) > 0 {
-			for _, v := range vs {
-				p.violation(c, out, v)
-			}
-		} else {
-			p.problem(c.Position, c.ID, "%s", publicMessage(err, "config can't be read"))
-		}
+		p.problem(c.Position, c.ID, "%s", publicMessage(err, "config can't be read"))
 		return out, false
 	}
 	out.input = in
-	for k, v := range flat {
-		one, err := schema.Split(map[string]any{k: v})
-		if err != nil {
-			continue
-		}
-		for name := range one.Params {
-			out.at[name], out.text[name], out.rec[name] = out.at[k], text[k], out.rec[k]
-		}
-		for name := range one.Secrets {
-			out.at[name], out.rec[name] = out.at[k], out.rec[k]
+	for k := range flat {
+		if name := schema.Canonical(k); name != k {
+			if _, known := out.at[name]; !known {
+				out.at[name], out.rec[name] = out.at[k], out.rec[k]
+			}
 		}
 	}
 	return out, ok
@@ -147,7 +144,7 @@ func publicMessage(err error, otherwise string) string {
 func (p *planner) violation(c *connectorRecord, in content, v fault.Violation) {
 	parts := strings.Split(strings.TrimPrefix(v.Pointer, "/"), "/")
 	at, record := c.Position, c.ID
-	if c.partial != nil {
+	if len(c.rows) > 0 {
 		at, record = c.rows[0].Position, c.rows[0].ID
 	}
 	if f, ok := p.field(c.Record, "config"); ok {
@@ -169,52 +166,18 @@ func (p *planner) violation(c *connectorRecord, in content, v fault.Violation) {
 	p.problem(at, record, "%s", message)
 }
 
-// decode checks an input: what came as text may be coerced, what came typed
-// must have the type.
-func decode(schema *providers.Schema, in content, input providers.Input, configured []string) (providers.Config, []fault.Violation, error) {
-	lax, err := schema.Decode(input, providers.DecodeOptions{Text: true, Configured: configured})
-	complaints := map[fault.Violation]bool{}
-	var out []fault.Violation
-	add := func(vs []fault.Violation) {
-		for _, v := range vs {
-			if !complaints[v] {
-				complaints[v] = true
-				out = append(out, v)
-			}
-		}
+// decode checks an input and returns what the schema complains about.
+func decode(schema *providers.Schema, in providers.Input, configured []string) (providers.Config, []fault.Violation, error) {
+	cfg, err := schema.Decode(in, providers.DecodeOptions{Configured: configured})
+	switch vs := fault.Violations(err); {
+	case err == nil:
+		return cfg, nil, nil
+	case !errors.Is(err, fault.InvalidArgument):
+		return cfg, nil, err
+	case len(vs) > 0:
+		return cfg, vs, nil
 	}
-	if err != nil {
-		if !errors.Is(err, fault.InvalidArgument) {
-			return lax, nil, err
-		}
-		add(fault.Violations(err))
-	}
-	strict := providers.Input{Params: maps.Clone(input.Params), Secrets: input.Secrets}
-	for name, isText := range in.text {
-		if v, ok := lax.Params[name]; ok && isText && err == nil {
-			strict.Params[name] = v
-		}
-	}
-	cfg, strictErr := schema.Decode(strict, providers.DecodeOptions{Configured: configured})
-	if strictErr != nil {
-		if !errors.Is(strictErr, fault.InvalidArgument) {
-			return cfg, nil, strictErr
-		}
-		for _, v := range fault.Violations(strictErr) {
-			// Without the coerced values, a strict complaint about text is none.
-			name := strings.Split(strings.TrimPrefix(v.Pointer, "/params/"), "/")[0]
-			if err == nil || !in.text[name] {
-				add([]fault.Violation{v})
-			}
-		}
-		if len(out) == 0 {
-			out = append(out, fault.Violation{Message: fault.Message(strictErr)})
-		}
-	}
-	if err != nil && len(out) == 0 {
-		out = append(out, fault.Violation{Message: fault.Message(err)})
-	}
-	return cfg, out, nil
+	return cfg, []fault.Violation{{Message: fault.Message(err)}}, nil
 }
 
 // planConnector says what happens to one connector; nil means reported.
@@ -318,7 +281,7 @@ func (p *planner) complain(c *connectorRecord, in content, schema *providers.Sch
 	if stored != nil {
 		configured = slices.Sorted(maps.Keys(stored.Secrets))
 	}
-	_, vs, err := decode(schema, in, in.input, configured)
+	_, vs, err := decode(schema, in.input, configured)
 	if err == nil {
 		for _, v := range vs {
 			p.violation(c, in, v)

@@ -48,6 +48,9 @@ func (p *planner) merge(ctx context.Context, s *tenantState, c *connectorRecord,
 	if err != nil {
 		return err
 	}
+	if err := upgrade(schema, plan); err != nil {
+		return err
+	}
 	// What the file doesn't mention and no import brought stays, so it takes
 	// part in the check.
 	input := providers.Input{Params: maps.Clone(in.input.Params), Secrets: in.input.Secrets.Clone()}
@@ -59,7 +62,7 @@ func (p *planner) merge(ctx context.Context, s *tenantState, c *connectorRecord,
 			input.Params[name] = param.Value
 		}
 	}
-	cfg, complaints, err := decode(schema, in, input, bundle.Values.Names())
+	cfg, complaints, err := decode(schema, input, bundle.Values.Names())
 	if err != nil {
 		return fmt.Errorf("decode %s: %w", c.ID, err)
 	}
@@ -70,7 +73,7 @@ func (p *planner) merge(ctx context.Context, s *tenantState, c *connectorRecord,
 		return nil
 	}
 	now := p.im.Now().UTC()
-	content := p.mergeParams(c, in, cfg, plan, now)
+	content := p.mergeParams(c, in, cfg, schema, plan, now)
 	if p.mergeSecrets(c, in, bundle, plan, now) {
 		content = true
 	}
@@ -80,6 +83,66 @@ func (p *planner) merge(ctx context.Context, s *tenantState, c *connectorRecord,
 	}
 	p.recheck(c, in, schema, plan, bundle)
 	return nil
+}
+
+// upgrade brings stored params to the kind's present schema, so that they can be
+// compared with the file's.
+func upgrade(schema *providers.Schema, plan *connectorPlan) error {
+	if plan.stored == nil || plan.stored.SchemaVersion == schema.Version {
+		return nil
+	}
+	values, bases := map[string]any{}, map[string]any{}
+	for name, param := range plan.next.Params {
+		values[name] = param.Value
+		if param.Imported != nil {
+			bases[name] = param.Imported
+		}
+	}
+	present, err := schema.Upgrade(plan.stored.SchemaVersion, providers.Input{Params: values})
+	if err != nil {
+		return err
+	}
+	base, err := schema.Upgrade(plan.stored.SchemaVersion, providers.Input{Params: bases})
+	if err != nil {
+		return err
+	}
+	out := make(map[string]connector.Param, len(present.Params))
+	for name, value := range present.Params {
+		param := plan.next.Params[name]
+		param.Value, param.Imported = value, base.Params[name]
+		if param.Writer == "" {
+			param.Writer, param.UpdatedAt = connector.WriterImport, plan.stored.UpdatedAt
+		}
+		out[name] = param
+	}
+	plan.next.Params, plan.next.SchemaVersion = out, schema.Version
+	return nil
+}
+
+// bound keeps a stored secret from being sent to a place that it was not meant
+// for: a new target needs the secret beside it, or voids it while inactive.
+func (p *planner) bound(c *connectorRecord, in content, schema *providers.Schema, plan *connectorPlan, param string) {
+	if plan.stored == nil {
+		return
+	}
+	for _, name := range schema.BoundSecrets(param) {
+		if _, stored := plan.next.Secrets[name]; !stored || in.input.Secrets[name].IsSet() {
+			continue
+		}
+		if plan.next.Active {
+			p.problem(in.place(c, param), c.ID, "param %q: says where secret %q is sent, so the file must give that secret too", param, name)
+		} else {
+			plan.voided = append(plan.voided, name)
+		}
+	}
+}
+
+// place is where the file gives a name, else the connector's own line.
+func (in content) place(c *connectorRecord, name string) datafile.Position {
+	if at, ok := in.at[name]; ok {
+		return at
+	}
+	return c.Position
 }
 
 // bundle reads the pinned secrets. One that is gone for good holds nothing.
@@ -98,7 +161,7 @@ func (p *planner) bundle(ctx context.Context, s *tenantState, stored *connector.
 }
 
 // mergeParams merges params into plan.next and tells whether any changed.
-func (p *planner) mergeParams(c *connectorRecord, in content, cfg providers.Config, plan *connectorPlan, now time.Time) bool {
+func (p *planner) mergeParams(c *connectorRecord, in content, cfg providers.Config, schema *providers.Schema, plan *connectorPlan, now time.Time) bool {
 	next := &plan.next
 	if next.Params == nil {
 		next.Params = map[string]connector.Param{}
@@ -138,6 +201,10 @@ func (p *planner) mergeParams(c *connectorRecord, in content, cfg providers.Conf
 		case take:
 			changed = true
 			plan.changed = append(plan.changed, name)
+			if param := schema.Param(name); exists && param != nil && param.Immutable {
+				p.problem(in.place(c, name), c.ID, "param %q: is set once and never changes", name)
+			}
+			p.bound(c, in, schema, plan, name)
 			if !given {
 				delete(next.Params, name)
 				break
@@ -151,12 +218,8 @@ func (p *planner) mergeParams(c *connectorRecord, in content, cfg providers.Conf
 }
 
 func (p *planner) conflict(c *connectorRecord, in content, plan *connectorPlan, what, name string) {
-	at, ok := in.at[name]
-	if !ok {
-		at = c.Position
-	}
 	plan.conflicts = append(plan.conflicts, datafile.Problem{
-		File: p.file.Name, Position: at, Record: c.ID,
+		File: p.file.Name, Position: in.place(c, name), Record: c.ID,
 		Message: fmt.Sprintf("%s %q changed in the file and in the store since the last import", what, name),
 	})
 }
@@ -177,7 +240,7 @@ func (p *planner) mergeSecrets(c *connectorRecord, in content, bundle vault.Bund
 	}
 	names := in.input.Secrets.Names()
 	for name := range next.Secrets {
-		if _, given := in.input.Secrets[name]; !given && c.partial == nil {
+		if _, given := in.input.Secrets[name]; !given && (c.partial == nil || slices.Contains(plan.voided, name)) {
 			names = append(names, name)
 		}
 	}
@@ -185,11 +248,15 @@ func (p *planner) mergeSecrets(c *connectorRecord, in content, bundle vault.Bund
 	changed := false
 	for _, name := range names {
 		value, given := in.input.Secrets[name]
+		if slices.Contains(plan.voided, name) {
+			delete(values, name)
+			delete(imported, name)
+		}
 		old, exists := values[name]
 		digest, wasImported := imported[name]
 		is := func(v secret.Value) bool { return wasImported && vault.ImportDigest(next.ID, name, v) == digest }
 		if !given && !exists {
-			// The stored secret is gone from the vault; the record says so too.
+			// Gone from the vault, or void: the record says so too.
 			delete(next.Secrets, name)
 			delete(imported, name)
 			changed, plan.changed = true, append(plan.changed, name)
@@ -248,7 +315,7 @@ func (p *planner) recheck(c *connectorRecord, in content, schema *providers.Sche
 	for name, param := range plan.next.Params {
 		input.Params[name] = param.Value
 	}
-	_, complaints, err := decode(schema, content{}, input, nil)
+	_, complaints, err := decode(schema, input, nil)
 	if err != nil {
 		complaints = []fault.Violation{{Message: "the merged config can't be read"}}
 	}

@@ -64,7 +64,8 @@ type connectorPlan struct {
 	note      string
 	conflicts datafile.Problems
 
-	claims              bool // the file says is_default
+	voided              []string // secrets that a changed target makes void
+	claims              bool     // the file says is_default
 	defaultAt, activeAt datafile.Position
 
 	// secrets is the whole new map, nil when nothing is written to the vault.

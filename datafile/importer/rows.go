@@ -8,6 +8,7 @@ import (
 
 	"github.com/patchbay-dev/patchbay/connector"
 	"github.com/patchbay-dev/patchbay/datafile"
+	"github.com/patchbay-dev/patchbay/providers"
 )
 
 // attachRows gives each ir.connector.param row to its connector.
@@ -165,34 +166,37 @@ func (p *planner) value(r *datafile.Record, f datafile.Field) (any, bool) {
 		}
 		return v, problem == ""
 	}
-	v, _, ok := p.expandAll(r, f.Position, f.Literal)
-	return v, ok
+	return p.expandAll(r, f.Position, f.Literal)
 }
 
-// expandAll expands every text inside a literal value.
-func (p *planner) expandAll(r *datafile.Record, at datafile.Position, v any) (out any, foreign, ok bool) {
-	ok = true
+// expandAll expands every text inside a literal value. What came from outside is
+// text for the schema to coerce; the rest keeps its type.
+func (p *planner) expandAll(r *datafile.Record, at datafile.Position, v any) (any, bool) {
+	ok := true
 	switch v := v.(type) {
 	case string:
-		s, isForeign, problem := p.expand.text(v)
+		s, foreign, problem := p.expand.text(v)
 		if problem != "" {
 			p.problem(at, r.ID, "%s", problem)
 		}
-		return s, isForeign, problem == ""
+		if foreign {
+			return providers.TextValue(s), problem == ""
+		}
+		return s, problem == ""
 	case []any:
 		list := make([]any, len(v))
 		for i, e := range v {
-			x, f, good := p.expandAll(r, at, e)
-			list[i], foreign, ok = x, foreign || f, ok && good
+			x, good := p.expandAll(r, at, e)
+			list[i], ok = x, ok && good
 		}
-		return list, foreign, ok
+		return list, ok
 	case map[string]any:
 		m := make(map[string]any, len(v))
 		for k, e := range v {
-			x, f, good := p.expandAll(r, at, e)
-			m[k], foreign, ok = x, foreign || f, ok && good
+			x, good := p.expandAll(r, at, e)
+			m[k], ok = x, ok && good
 		}
-		return m, foreign, ok
+		return m, ok
 	}
-	return v, false, true
+	return v, true
 }
