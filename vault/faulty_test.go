@@ -1,7 +1,11 @@
 package vault_test
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
+	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -145,5 +149,44 @@ func TestEnvironmentIsIgnored(t *testing.T) {
 	ready(t, c)
 	if bad.Load() != 0 {
 		t.Fatal("the environment reached a request")
+	}
+}
+
+// TestCredentialsStayInside: a server that echoes what it got, as proxies and
+// debug builds do, must not bring a credential into log, status or error.
+func TestCredentialsStayInside(t *testing.T) {
+	t.Parallel()
+	const canary = "canary-credential-77"
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		w.WriteHeader(http.StatusBadRequest)
+		_ = json.NewEncoder(w).Encode(object{"errors": []string{string(body), r.Header.Get("X-Vault-Token"), r.URL.Path}})
+	}))
+	t.Cleanup(srv.Close)
+	dir := t.TempDir()
+	f := file(t, dir, "credential", canary)
+	for method, a := range map[string]vault.Auth{
+		"approle":    {Method: vault.AuthAppRole, RoleIDFile: f, SecretIDFile: f},
+		"jwt":        {Method: vault.AuthJWT, JWTFile: f},
+		"kubernetes": {Method: vault.AuthKubernetes, Role: "r", JWTFile: f},
+		"token":      {Method: vault.AuthToken, TokenFile: f},
+	} {
+		t.Run(method, func(t *testing.T) {
+			t.Parallel()
+			var logs bytes.Buffer // read once Close has ended the only writer
+			c, err := vault.Open(t.Context(), vault.Options{
+				Address: srv.URL, Auth: a, BackoffMin: time.Millisecond,
+				Log: slog.New(slog.NewJSONHandler(&logs, &slog.HandlerOptions{Level: slog.LevelDebug})),
+			})
+			must(t, err)
+			eventually(t, "the login fails", func() bool { return c.Status().LastError != "" })
+			ready, status := c.Ready(t.Context()), c.Status()
+			_, read := c.Read(t.Context(), someRef("acme"))
+			must(t, c.Close())
+			all := fmt.Sprintf("%v %+v %+v %s", ready, status, read, logs.String())
+			if strings.Contains(all, canary) || logs.Len() == 0 {
+				t.Fatalf("logged and told: %s", all)
+			}
+		})
 	}
 }

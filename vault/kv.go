@@ -13,6 +13,10 @@ import (
 	"github.com/patchbay-dev/patchbay/tenant"
 )
 
+// The API is KV version 2 (developer.hashicorp.com/vault/api-docs/secret/kv/kv-v2):
+// one path under four names. data reads and writes versions, metadata lists,
+// dates and destroys. A policy for a data plane needs read on data only.
+
 // dataBase and metaBase are what stands before the tenant in KV v2's API.
 func (c *Client) dataBase() string { return c.kvBase("data") }
 func (c *Client) metaBase() string { return c.kvBase("metadata") }
@@ -51,6 +55,8 @@ func (c *Client) call(ctx context.Context, method, path string, body secret.Body
 	return ans, err
 }
 
+// Lists and metadata reads are the sweeper's and counted as neither: Reads has
+// to tell how often a resolve went to Vault.
 func (c *Client) countRead()  { c.reads.Add(1) }
 func (c *Client) countWrite() { c.writes.Add(1) }
 
@@ -70,6 +76,8 @@ func (v version) gone() bool {
 	return v.Metadata != nil && (v.Metadata.Destroyed || v.Metadata.DeletionTime != "")
 }
 
+// empty tells a version without data. KV v2 sends null for a deleted one, and
+// the API library gives that back as no data and no error: not an answer.
 func (v version) empty() bool { return len(v.Data) == 0 || string(v.Data) == "null" }
 
 // reshape turns a parsed answer's data into a struct.
@@ -167,7 +175,8 @@ func (c *Client) Read(ctx context.Context, ref connector.SecretRef) (Bundle, err
 	return b, err
 }
 
-// Delete implements Store.
+// Delete implements Store. Vault keeps the data until Destroy; deleting what is
+// deleted, or was never there, answers 204 as well and moves no time.
 func (c *Client) Delete(ctx context.Context, ref connector.SecretRef) error {
 	path, err := BundlePath(c.dataBase(), ref)
 	if err != nil {
@@ -176,7 +185,8 @@ func (c *Client) Delete(ctx context.Context, ref connector.SecretRef) error {
 	return c.remove(ctx, path)
 }
 
-// Destroy implements Store.
+// Destroy implements Store. Without metadata Vault has forgotten the path: it
+// could be written again. Only that pins are never reused keeps it from that.
 func (c *Client) Destroy(ctx context.Context, ref connector.SecretRef) error {
 	path, err := BundlePath(c.metaBase(), ref)
 	if err != nil {
@@ -185,6 +195,7 @@ func (c *Client) Destroy(ctx context.Context, ref connector.SecretRef) error {
 	return c.remove(ctx, path)
 }
 
+// remove sends a DELETE, which KV v2 answers without a body.
 func (c *Client) remove(ctx context.Context, path string) error {
 	ans, err := c.call(ctx, http.MethodDelete, path, secret.Body{}, c.countWrite)
 	if err != nil {
@@ -214,7 +225,8 @@ func (c *Client) ReadGrant(ctx context.Context, t tenant.ID, id connector.ID) (G
 	return g, err
 }
 
-// WriteGrant implements Store.
+// WriteGrant implements Store. A timeout leaves open whether the write took
+// place: the caller reads the grant again before it judges.
 func (c *Client) WriteGrant(ctx context.Context, t tenant.ID, id connector.ID, g secret.Map, cas int64) (int64, error) {
 	path, err := GrantPath(c.dataBase(), t, id)
 	if err != nil {
@@ -259,7 +271,7 @@ func (c *Client) Tenants(ctx context.Context) ([]tenant.ID, error) {
 	return out, err
 }
 
-// Connectors implements Store.
+// Connectors implements Store. One that has only a grant is listed too.
 func (c *Client) Connectors(ctx context.Context, t tenant.ID) ([]connector.ID, error) {
 	path, err := TenantPath(c.metaBase(), t)
 	if err != nil {

@@ -21,6 +21,7 @@ const refusedFor = 5 * time.Second
 // errRefused marks a login that Vault answered with no, as opposed to not at all.
 var errRefused = errors.New("refused")
 
+// refused is a statusError that errors.Is knows as errRefused.
 type refused struct{ statusError }
 
 func (refused) Is(target error) bool { return target == errRefused }
@@ -143,6 +144,7 @@ func (c *Client) loginOnce() error {
 	return c.lastLogin()
 }
 
+// lastLogin is the outcome of the newest attempt, whoever asked for it.
 func (c *Client) lastLogin() error {
 	c.login.mu.Lock()
 	defer c.login.mu.Unlock()
@@ -174,7 +176,9 @@ func (c *Client) note(action string, err error) {
 	}
 }
 
-// logIn asks the configured auth method for a token.
+// logIn asks the configured auth method for a token. It reads its credential
+// files anew, because a projected token or a wrapped secret id rotates in place.
+// Errors: fault.Unavailable, errRefused in its tree where Vault said no.
 func (c *Client) logIn(ctx context.Context) (*lease, error) {
 	a := c.o.Auth
 	fields := map[string]string{}
@@ -235,6 +239,8 @@ func leaseOf(s *api.Secret, first time.Duration, begun time.Time) (*lease, error
 	return newLease(secret.New(s.Auth.ClientToken), begun, ttl, max(first, ttl), s.Auth.Renewable), nil
 }
 
+// newLease dates a token. A ttl of 0 is a token without end (a root token):
+// nothing to renew, nothing to replace.
 func newLease(token secret.Value, begun time.Time, ttl, first time.Duration, renewable bool) *lease {
 	l := &lease{token: token, issued: begun, ttl: ttl, first: first, renewable: renewable && ttl > 0}
 	if ttl > 0 {
@@ -268,7 +274,8 @@ func (c *Client) logInByFile(ctx context.Context) (*lease, error) {
 	if err != nil {
 		return nil, fault.New(fault.Unavailable, "Vault's answer about the token is not readable")
 	}
-	// The lease's whole length is what a renewal gives back, not what is left of it.
+	// A token that is handed over late in its life looks short, but
+	// the lease's whole length is what a renewal gives back, not what is left of it.
 	first := ttl
 	if n, ok := ans.secret.Data["creation_ttl"].(json.Number); ok {
 		if s, err := n.Int64(); err == nil {

@@ -104,6 +104,8 @@ func (s *Store) lock(ctx context.Context) (func(), error) {
 	return func() { release(); <-s.turn }, nil
 }
 
+// ended turns an ended context into its fault. A local file needs no deadline
+// once it is begun, so it is asked before the work and while waiting for the lock.
 func ended(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return fault.New(fault.DeadlineExceeded, "the secret store was asked too late").WithCause(err)
@@ -111,6 +113,8 @@ func ended(ctx context.Context) error {
 	return nil
 }
 
+// file turns a place, which package vault has proved to stay below its tenant,
+// into a file name. Nothing else makes one.
 func (s *Store) file(place string) string { return filepath.Join(s.dir, filepath.FromSlash(place)) }
 
 // load reads a record whole. Errors: fs.ErrNotExist unclassified, for the
@@ -126,6 +130,7 @@ func (s *Store) load(place string) (header, vault.Bundle, error) {
 	return unseal(s.gcm, place, raw)
 }
 
+// save seals and stores a record. The caller holds the lock.
 func (s *Store) save(place string, h header, b vault.Bundle) error {
 	raw, err := seal(s.gcm, s.random, place, h, b)
 	if err != nil {
@@ -141,7 +146,8 @@ func (s *Store) save(place string, h header, b vault.Bundle) error {
 	return nil
 }
 
-// Write implements vault.Store.
+// Write implements vault.Store. Once it returns nil the bundle survives a kill
+// and a power cut: file and folders are synced.
 func (s *Store) Write(ctx context.Context, ref connector.SecretRef, b vault.Bundle) error {
 	place, err := vault.BundlePath(base, ref)
 	if err != nil {
@@ -160,7 +166,9 @@ func (s *Store) Write(ctx context.Context, ref connector.SecretRef, b vault.Bund
 	return s.save(place, header{writtenAt: s.clock().UnixNano(), version: 1}, b)
 }
 
-// Read implements vault.Store.
+// Read implements vault.Store. It takes no lock: a rename swaps whole files.
+// A place that holds nothing is fault.Unavailable, as with Vault: a lost data
+// folder must not look like deleted secrets.
 func (s *Store) Read(ctx context.Context, ref connector.SecretRef) (vault.Bundle, error) {
 	place, err := vault.BundlePath(base, ref)
 	if err != nil {
@@ -233,7 +241,7 @@ func (s *Store) Destroy(ctx context.Context, ref connector.SecretRef) error {
 	return nil
 }
 
-// ReadGrant implements vault.Store.
+// ReadGrant implements vault.Store. The file holds the latest version only.
 func (s *Store) ReadGrant(ctx context.Context, t tenant.ID, id connector.ID) (vault.Grant, error) {
 	place, err := vault.GrantPath(base, t, id)
 	if err != nil {
@@ -252,7 +260,8 @@ func (s *Store) ReadGrant(ctx context.Context, t tenant.ID, id connector.ID) (va
 	return vault.Grant{Values: b.Values, Version: h.version}, nil
 }
 
-// WriteGrant implements vault.Store.
+// WriteGrant implements vault.Store. Comparing and writing happen under the lock,
+// which spans processes: two refreshes at once lose no rotated token.
 func (s *Store) WriteGrant(ctx context.Context, t tenant.ID, id connector.ID, g secret.Map, cas int64) (int64, error) {
 	place, err := vault.GrantPath(base, t, id)
 	if err != nil {
