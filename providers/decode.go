@@ -97,7 +97,7 @@ func (s *Schema) Decode(in Input, o DecodeOptions) (Config, error) {
 		params: map[string]any{}, secrets: secret.Map{},
 		given: map[string]bool{}, visible: map[string]bool{},
 	}
-	d.readParams(in.Params)
+	d.readParams(in)
 	d.readSecrets(in.Secrets)
 	for _, name := range o.Configured {
 		if name = s.Canonical(name); d.ix.secrets[name] != nil {
@@ -136,14 +136,17 @@ func pointer(section, name string) string {
 	return "/" + section + "/" + strings.NewReplacer("~", "~0", "/", "~1").Replace(name)
 }
 
-func (d *decoder) readParams(params map[string]any) {
+func (d *decoder) readParams(in Input) {
+	params := in.Params
 	for _, given := range slices.Sorted(maps.Keys(params)) {
 		name, value := d.schema.Canonical(given), params[given]
 		p := d.ix.params[name]
 		switch {
 		case d.ix.secrets[name] != nil:
 			d.given[name] = true
-			if isText(value) {
+			if given != name && in.Secrets[name].IsSet() {
+				d.add("params", given, wrong("conflict", "is another name of "+name+", which is given too"))
+			} else if isText(value) {
 				d.add("params", given, wrong("secret_as_param", "is a secret: give it under secrets"))
 			} else {
 				d.add("params", given, wrong("type", "is a secret and must be text, given under secrets"))
