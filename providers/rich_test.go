@@ -39,6 +39,7 @@ func rich() *providers.Schema {
 		},
 		Rules: []providers.Rule{
 			{Type: providers.Conflicts, Field: "host", Fields: []string{"url"}},
+			{Type: providers.Conflicts, Field: "client_id", Fields: []string{"ratio"}}, // only where client_id is visible
 			{Type: providers.Requires, Field: "port", Fields: []string{"host"}},
 			{Type: providers.ExactlyOneOf, Fields: []string{"host", "url", "note"}},
 			{Type: providers.AtLeastOneOf, Fields: []string{"mode", "count"}},

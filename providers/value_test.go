@@ -57,6 +57,7 @@ func TestValues(t *testing.T) {
 		{"headers", true, `{"a": 1.0}`, map[string]any{"a": int64(1)}, ""}, {"headers", true, `{"a": 1} x`, nil, "type"}, {"headers", false, []any{}, nil, "type"},
 		{"items", false, []any{}, nil, "min_length"}, {"items", false, deep, nil, "depth"}, {"any", false, make(chan int), nil, "type"},
 		{"size", false, "32MiB", int64(32 << 20), ""}, {"size", true, "5 kB", int64(5000), ""}, {"size", false, "9999999TiB", nil, "format"}, {"size", false, -1, nil, "format"},
+		{"any", false, 1e300, 1e300, ""},
 		{"wait", false, "90s", "1m30s", ""}, {"wait", false, "90", nil, "format"}, {"wait", false, "-1s", nil, "format"},
 		{"host", false, "::1", "::1", ""}, {"host", false, "[::1]", nil, "format"}, {"host", false, "a_b.example.", "a_b.example.", ""},
 		{"host", false, "2130706433", nil, "format"}, {"host", false, "-a", nil, "format"}, {"host", false, "fe80::1%eth0", nil, "format"}, {"host", false, "a..b", nil, "format"},
