@@ -105,6 +105,7 @@ func (r *refresher) run(ctx context.Context) {
 	defer quiet.Stop()
 	wake, failures := r.wake, 0
 	for {
+		onKid := false
 		select {
 		case <-ctx.Done():
 			return
@@ -112,14 +113,21 @@ func (r *refresher) run(ctx context.Context) {
 			wake = r.wake
 			continue
 		case <-wake:
-			wake = nil
+			onKid, wake = true, nil
 			quiet.Reset(unknownEvery)
 		case <-timer.C:
 		}
-		if err := r.refresh(ctx); err != nil {
-			failures++
-		} else {
+		err := r.refresh(ctx)
+		switch {
+		case err == nil:
 			failures = 0
+		case onKid:
+			// No back-off of its own: its retries would be the refetches that
+			// unknownEvery forbids. The note goes back and waits for its turn.
+			r.unknownKid()
+			continue
+		default:
+			failures++
 		}
 		timer.Reset(r.next(failures))
 	}

@@ -254,6 +254,25 @@ func TestUnknownKidRate(t *testing.T) {
 	})
 }
 
+// TestUnknownKidWhileDown: an issuer in trouble isn't asked more often because
+// of kids that nobody knows.
+func TestUnknownKidWhileDown(t *testing.T) {
+	t.Parallel()
+	ec := newES256(t, "ec")
+	w := &wire{body: jwks(t, ec)}
+	bubble(t, w, func(t *testing.T, v *tenant.Verifier) {
+		w.set(func(w *wire) { w.refuse = true })
+		for range 119 {
+			wantCode(t, v, signer{"nobody", ec.method, ec.key}.sign(t, good()), fault.Unauthenticated)
+			time.Sleep(time.Second)
+		}
+		if n := w.fetches(); n != 5 {
+			t.Errorf("%d fetches in two minutes, want the first and one per 30 s", n)
+		}
+		wantCode(t, v, ec.sign(t, good()), "")
+	})
+}
+
 // TestNeverFetched: the only state in which a good token gets no clear answer.
 func TestNeverFetched(t *testing.T) {
 	t.Parallel()

@@ -100,6 +100,7 @@ func TestBadToken(t *testing.T) {
 		"no exp":                         {with("exp", nil), fault.Unauthenticated, "required claim"},
 		"exp a string":                   {with("exp", "tomorrow"), fault.Unauthenticated, "malformed"},
 		"exp beyond all dates":           {with("exp", 1e300), fault.Unauthenticated, ""},
+		"exp in the year 33 million":     {with("exp", int64(1e15)), fault.Unauthenticated, "expiry"},
 		"exp negative":                   {with("exp", -5), fault.Unauthenticated, "expired"},
 		"kid of another issuer":          {signer{"other", other.method, other.key}.sign(t, good()), fault.Unauthenticated, "key is not known"},
 		"key of another issuer":          {signer{"", other.method, other.key}.sign(t, good()), fault.Unauthenticated, "signature"},
@@ -169,4 +170,20 @@ func TestTolerance(t *testing.T) {
 		t.Run(name, func(t *testing.T) { wantCode(t, v, ec.sign(t, good(claims)), "") })
 	}
 	t.Run("no kid", func(t *testing.T) { wantCode(t, v, signer{"", ec.method, ec.key}.sign(t, good()), "") })
+}
+
+// TestKeyTiedToItsAlgorithm: a key published for one algorithm signs for no
+// other, although the issuer may use both.
+func TestKeyTiedToItsAlgorithm(t *testing.T) {
+	t.Parallel()
+	rs := newRS256(t, "rsa", 2048)
+	jwk := rs.jwk(t)
+	jwk["alg"] = "RS256"
+	set, err := json.Marshal(map[string]any{"keys": []any{jwk}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := newVerifier(t, tenant.Issuer{Issuer: "https://id.example.com", JWKS: set, Audiences: []string{"patchbay"}, Algorithms: []string{"RS256", "PS256"}})
+	wantCode(t, v, rs.sign(t, good()), "")
+	wantCode(t, v, signer{"rsa", jwt.SigningMethodPS256, rs.key}.sign(t, good()), fault.Unauthenticated)
 }

@@ -1,0 +1,74 @@
+package tenant
+
+import (
+	"runtime"
+	"strconv"
+	"testing"
+	"time"
+)
+
+func entry(n int, expires time.Time) ([32]byte, *Env) {
+	s := strconv.Itoa(n)
+	return sum("token " + s), &Env{
+		tenant: ID{"tenant-" + s}, organization: OrganizationID{"hq-" + s},
+		organizations: []OrganizationID{{"hq-" + s}, {"lab-" + s}}, subject: "user-" + s,
+		roles: []string{"role-" + s}, permissions: []Permission{ConnectorsRead}, expires: expires,
+	}
+}
+
+func TestMemoryIsBounded(t *testing.T) {
+	t.Parallel()
+	const bound = 64 << 10
+	m, k, now := newMemory(bound), &key{}, time.Now()
+	for n := range 5000 {
+		id, env := entry(n, now.Add(time.Hour))
+		m.put(id, env, k)
+	}
+	m.cache.CleanUp()
+	if w := m.cache.WeightedSize(); w > bound || w < bound/2 {
+		t.Errorf("holds %d bytes of at most %d", w, bound)
+	}
+}
+
+func TestSweep(t *testing.T) {
+	t.Parallel()
+	m, stays, gone, now := newMemory(1<<20), &key{}, &key{}, time.Now()
+	live, env := entry(1, now.Add(time.Minute))
+	m.put(live, env, stays)
+	expired, env := entry(2, now)
+	m.put(expired, env, stays)
+	orphan, env := entry(3, now.Add(time.Minute))
+	m.put(orphan, env, gone)
+	gone.gone.Store(true)
+	if m.get(expired, now) != nil || m.get(orphan, now) != nil {
+		t.Error("a dead token is vouched for before the sweep")
+	}
+	m.sweep(now)
+	if n := m.cache.EstimatedSize(); n != 1 || m.get(live, now) == nil {
+		t.Errorf("%d entries after the sweep, want the live one", n)
+	}
+}
+
+// BenchmarkMemoryEntry reports what an entry costs beside what it is charged.
+func BenchmarkMemoryEntry(b *testing.B) {
+	const entries = 10_000
+	heap := func() uint64 {
+		runtime.GC()
+		runtime.GC()
+		var s runtime.MemStats
+		runtime.ReadMemStats(&s)
+		return s.HeapAlloc
+	}
+	for b.Loop() {
+		before, k, now := heap(), &key{}, time.Now()
+		m := newMemory(64 << 20)
+		for n := range entries {
+			id, env := entry(n, now.Add(time.Hour))
+			m.put(id, env, k)
+		}
+		m.cache.CleanUp()
+		b.ReportMetric(float64(heap()-before)/entries, "heap-B/entry")
+		b.ReportMetric(float64(m.cache.WeightedSize())/entries, "charged-B/entry")
+		runtime.KeepAlive(m)
+	}
+}
