@@ -151,3 +151,19 @@ func TestSplit(t *testing.T) {
 		t.Errorf("got %s", got)
 	}
 }
+
+// A hidden param is not "given", whatever was submitted for it: the rule that
+// names it must not fire.
+func TestHiddenFieldsBreakNoRule(t *testing.T) {
+	t.Parallel()
+	for mode, want := range map[string]string{
+		"none":  "[]",
+		"oauth": "[{/params/ratio conflict can't be given together with client_id}]",
+	} {
+		_, err := rich().Decode(providers.Input{Params: map[string]any{
+			"mode": mode, "client_id": "c", "ratio": 1, "note": "n"}}, providers.DecodeOptions{})
+		if got := fmt.Sprint(fault.Violations(err)); got != want {
+			t.Errorf("%s: %s", mode, got)
+		}
+	}
+}
