@@ -1,0 +1,329 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/patchbay-dev/patchbay/connector"
+	"github.com/patchbay-dev/patchbay/internal/fault"
+	"github.com/patchbay-dev/patchbay/tenant"
+)
+
+const (
+	changeAttempts = 4
+	// rollbackTime is the time a rollback gets after its caller's time is up.
+	rollbackTime = time.Second
+)
+
+// Change implements connector.Changer.
+func (s *Store) Change(ctx context.Context, c connector.Change, fn func(context.Context, connector.Tx) error) (map[tenant.ID]int64, error) {
+	if c.Actor == "" {
+		return nil, fault.New(fault.InvalidArgument, "a change needs an actor")
+	}
+	locks, err := plan(c)
+	if err != nil {
+		return nil, err
+	}
+	for attempt := 1; ; attempt++ {
+		revisions, err := s.changeOnce(ctx, c, locks, fn)
+		switch {
+		case err == nil:
+			s.signalCommit()
+			return revisions, nil
+		case err == error(connector.ErrNoChange):
+			return s.present(ctx, c)
+		case attempt < changeAttempts && retryable(err) && ctx.Err() == nil:
+			s.log.InfoContext(ctx, "transaction repeated", "attempt", attempt, "sqlstate", stateOf(err))
+			if err := pause(ctx, attempt); err != nil {
+				return nil, err
+			}
+		default:
+			return nil, err
+		}
+	}
+}
+
+// pause separates two writers that met, by a jittered time.
+func pause(ctx context.Context, attempt int) error {
+	timer := time.NewTimer(time.Duration(attempt)*5*time.Millisecond + rand.N(10*time.Millisecond))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return classify(ctx, ctx.Err())
+	}
+}
+
+// lock is one tenant of a change: to move, or to create.
+type lock struct {
+	id     tenant.ID
+	create *connector.Tenant
+}
+
+// plan puts existing and new tenants in one id order: two changes that share
+// tenants then wait for each other and never in a circle.
+func plan(c connector.Change) ([]lock, error) {
+	var locks []lock
+	for _, id := range c.Tenants {
+		locks = append(locks, lock{id: id})
+	}
+	for i := range c.Create {
+		locks = append(locks, lock{id: c.Create[i].ID, create: &c.Create[i]})
+	}
+	slices.SortStableFunc(locks, func(a, b lock) int { return a.id.Compare(b.id) })
+	for i, l := range locks {
+		if l.id.IsZero() {
+			return nil, fault.New(fault.InvalidArgument, "a change names its tenants")
+		}
+		if i > 0 && locks[i-1].id == l.id && (l.create != nil || locks[i-1].create != nil) {
+			return nil, fault.New(fault.InvalidArgument, "a change names a tenant once")
+		}
+	}
+	return slices.CompactFunc(locks, func(a, b lock) bool { return a.id == b.id }), nil
+}
+
+// present answers a change that changed nothing.
+func (s *Store) present(ctx context.Context, c connector.Change) (map[tenant.ID]int64, error) {
+	r, err := s.revisions(ctx, c.Tenants)
+	if err != nil {
+		return nil, err
+	}
+	return r.Revision, nil
+}
+
+func (s *Store) begin(ctx context.Context) (pgx.Tx, error) {
+	tx, err := s.pool.Begin(ctx)
+	if connectionLost(ctx, err) {
+		s.pool.Reset()
+		tx, err = s.pool.Begin(ctx)
+	}
+	if err != nil {
+		return nil, classify(ctx, err)
+	}
+	if left := timeLeft(ctx); left != "" {
+		if _, err := tx.Exec(ctx, `SELECT set_config('statement_timeout', $1, true)`, left); err != nil {
+			s.rollback(tx)
+			return nil, classify(ctx, err)
+		}
+	}
+	return tx, nil
+}
+
+// rollback frees the connection even when the caller's time is up; after a
+// commit it does nothing.
+func (s *Store) rollback(tx pgx.Tx) {
+	ctx, cancel := context.WithTimeout(context.Background(), rollbackTime)
+	defer cancel()
+	_ = tx.Rollback(ctx) // a connection that fails here is dropped by the pool
+}
+
+func (s *Store) changeOnce(ctx context.Context, c connector.Change, locks []lock, fn func(context.Context, connector.Tx) error) (map[tenant.ID]int64, error) {
+	pgtx, err := s.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer s.rollback(pgtx)
+	t := &tx{pg: pgtx, change: c, revisions: make(map[tenant.ID]int64, len(locks)), noted: map[tenant.ID]bool{}}
+	for _, l := range locks {
+		if err := t.lock(ctx, l); err != nil {
+			return nil, err
+		}
+	}
+	if err := fn(ctx, t); err != nil {
+		// A failed statement decides over what fn made of it: only so is a
+		// deadlock repeated.
+		if retryable(t.failed) {
+			return nil, t.failed
+		}
+		if errors.Is(err, connector.ErrNoChange) && t.failed == nil {
+			return nil, connector.ErrNoChange
+		}
+		return nil, err
+	}
+	if t.failed != nil {
+		return nil, t.failed
+	}
+	for _, l := range locks {
+		if !t.noted[l.id] {
+			// The revision moved, so sidecars must hear of it; it names nothing.
+			if err := t.note(ctx, connector.Message{Tenant: l.id}); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if err := s.commit(ctx, pgtx, c); err != nil {
+		return nil, err
+	}
+	return t.revisions, nil
+}
+
+func (s *Store) commit(ctx context.Context, pgtx pgx.Tx, c connector.Change) error {
+	if !c.SecretsWritten.IsZero() {
+		left := c.SecretsWritten.Add(connector.MaxSecretAge).Sub(s.now())
+		if left <= 0 {
+			return fault.New(fault.DeadlineExceeded, "the change took too long after its secrets were written, try again")
+		}
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, left)
+		defer cancel()
+	}
+	return classify(ctx, pgtx.Commit(ctx))
+}
+
+// tx implements connector.Tx. It belongs to one goroutine, as its connection does.
+type tx struct {
+	pg        pgx.Tx
+	change    connector.Change
+	current   tenant.ID // whom app.tenant names
+	revisions map[tenant.ID]int64
+	noted     map[tenant.ID]bool // tenants with an outbox row
+	failed    error              // the first failed statement: Postgres commits nothing after it
+}
+
+// Tenant implements connector.Tx.
+func (t *tx) Tenant(id tenant.ID) connector.TenantTx { return &tenantTx{tx: t, id: id} }
+
+// query runs one statement as one tenant; scan may be nil. It returns the
+// number of rows.
+func (t *tx) query(ctx context.Context, id tenant.ID, sql string, args []any, scan func(pgx.Rows) error) (int64, error) {
+	if t.failed != nil {
+		return 0, t.failed
+	}
+	n, err := t.queryOnce(ctx, id, sql, args, scan)
+	if err != nil {
+		t.failed = classify(ctx, err)
+		return 0, t.failed
+	}
+	return n, nil
+}
+
+func (t *tx) queryOnce(ctx context.Context, id tenant.ID, sql string, args []any, scan func(pgx.Rows) error) (n int64, err error) {
+	var b pgx.Batch
+	if t.current != id {
+		b.Queue(`SELECT set_config('app.tenant', $1, true)`, id.String())
+	}
+	b.Queue(sql, args...)
+	results := t.pg.SendBatch(ctx, &b)
+	defer func() {
+		if closing := results.Close(); err == nil {
+			err = closing
+		}
+	}()
+	if t.current != id {
+		if _, err := results.Exec(); err != nil {
+			return 0, err
+		}
+		t.current = id
+	}
+	rows, err := results.Query()
+	if err != nil {
+		return 0, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if scan == nil {
+			continue
+		}
+		if err := scan(rows); err != nil {
+			return 0, unreadable(err)
+		}
+	}
+	return rows.CommandTag().RowsAffected(), rows.Err()
+}
+
+// lock moves a tenant's revision, which is its lock and its commit order, or
+// creates it. Nothing else may come before it in the transaction.
+func (t *tx) lock(ctx context.Context, l lock) error {
+	var revision int64
+	scan := func(rows pgx.Rows) error { return rows.Scan(&revision) }
+	if l.create == nil {
+		n, err := t.query(ctx, l.id, `UPDATE tenants SET revision =
+			greatest(revision + 1, (extract(epoch FROM clock_timestamp()) * 1000)::bigint)
+			WHERE id = $1 RETURNING revision`, []any{l.id.String()}, scan)
+		if err == nil && n == 0 {
+			err = fault.New(fault.NotFound, "there is no such tenant")
+		}
+		t.revisions[l.id] = revision
+		return err
+	}
+	c := l.create
+	n, err := t.query(ctx, l.id, `INSERT INTO tenants (id, external_id, name, status, no_update, revision)
+		VALUES ($1, $2, $3, $4, $5, (extract(epoch FROM clock_timestamp()) * 1000)::bigint)
+		ON CONFLICT (id) DO NOTHING RETURNING revision`,
+		[]any{c.ID.String(), null(c.ExternalID), c.Name, string(c.Status), c.NoUpdate}, scan)
+	if err != nil {
+		return err
+	}
+	if n == 0 {
+		return fault.New(fault.AlreadyExists, "the tenant already exists")
+	}
+	t.revisions[l.id] = revision
+	if err := t.audit(ctx, l.id, "tenant.create", l.id.String(), []string{"name", "status"}); err != nil {
+		return err
+	}
+	return t.note(ctx, connector.Message{Tenant: l.id, All: true, Status: true})
+}
+
+// note leaves an outbox row.
+func (t *tx) note(ctx context.Context, m connector.Message) error {
+	t.noted[m.Tenant] = true
+	_, err := t.query(ctx, m.Tenant, `INSERT INTO outbox
+		(tenant_id, revision, all_organizations, organization_id, category, connector_id, status)
+		VALUES ($1, $2, $3, $4, $5, $6::uuid, $7)`,
+		[]any{m.Tenant.String(), t.revisions[m.Tenant], m.All, null(m.Organization.String()),
+			null(string(m.Category)), null(m.Connector.String()), m.Status}, nil)
+	return err
+}
+
+// audit leaves an audit row: names of what changed, never a value.
+func (t *tx) audit(ctx context.Context, id tenant.ID, action, target string, fields []string) error {
+	if fields == nil {
+		fields = []string{}
+	}
+	_, err := t.query(ctx, id, `INSERT INTO audit (tenant_id, actor, action, target, outcome, request_id, fields)
+		VALUES ($1, $2, $3, $4, 'ok', $5, $6::text[])`,
+		[]any{id.String(), t.change.Actor, action, target, t.change.Request, fields}, nil)
+	return err
+}
+
+// RecordTest implements connector.Changer.
+func (s *Store) RecordTest(ctx context.Context, t tenant.ID, id connector.ID, version int64, state connector.State, report []byte) error {
+	pgtx, err := s.begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.rollback(pgtx)
+	w := &tx{pg: pgtx}
+	n, err := w.query(ctx, t, `UPDATE connectors SET state = $4, last_test = $5::json
+		WHERE tenant_id = $1 AND id = $2::uuid AND version = $3 AND deleted_at IS NULL`,
+		[]any{t.String(), null(id.String()), version, string(state), null(string(report))}, nil)
+	if err != nil {
+		return err
+	}
+	if n == 0 {
+		return w.missing(ctx, t, id)
+	}
+	return classify(ctx, pgtx.Commit(ctx))
+}
+
+// missing says why a versioned write found no row.
+func (t *tx) missing(ctx context.Context, id tenant.ID, c connector.ID) error {
+	n, err := t.query(ctx, id, `SELECT FROM connectors c WHERE c.tenant_id = $1 AND c.id = $2::uuid AND c.deleted_at IS NULL`,
+		[]any{id.String(), null(c.String())}, nil)
+	switch {
+	case err != nil:
+		return err
+	case n == 0:
+		return notFound()
+	default:
+		return fault.New(fault.StaleVersion, "the connector has changed meanwhile")
+	}
+}
+
+func notFound() error { return fault.New(fault.NotFound, "there is no such connector") }

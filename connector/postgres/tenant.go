@@ -1,0 +1,247 @@
+package postgres
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/patchbay-dev/patchbay/connector"
+	"github.com/patchbay-dev/patchbay/internal/fault"
+	"github.com/patchbay-dev/patchbay/providers"
+	"github.com/patchbay-dev/patchbay/tenant"
+)
+
+const tenantColumns = `t.id, t.external_id, t.name, t.status, t.no_update, t.revision, t.created_at, t.updated_at`
+
+func scanTenant(rows pgx.Row) (t connector.Tenant, err error) {
+	var id, status string
+	var external *string
+	err = rows.Scan(&id, &external, &t.Name, &status, &t.NoUpdate, &t.Revision, &t.CreatedAt, &t.UpdatedAt)
+	if err != nil {
+		return t, err
+	}
+	t.ExternalID, t.Status = text(external), connector.Status(status)
+	t.CreatedAt, t.UpdatedAt = t.CreatedAt.UTC(), t.UpdatedAt.UTC()
+	t.ID, err = tenant.ParseID(id)
+	return t, err
+}
+
+const organizationColumns = `o.id, o.external_id, o.name, o.active, o.no_update, o.created_at, o.updated_at`
+
+func scanOrganization(rows pgx.Row) (o connector.Organization, err error) {
+	var id string
+	var external *string
+	if err = rows.Scan(&id, &external, &o.Name, &o.Active, &o.NoUpdate, &o.CreatedAt, &o.UpdatedAt); err != nil {
+		return o, err
+	}
+	o.ExternalID, o.CreatedAt, o.UpdatedAt = text(external), o.CreatedAt.UTC(), o.UpdatedAt.UTC()
+	o.ID, err = tenant.ParseOrganizationID(id)
+	return o, err
+}
+
+// Tenants implements connector.Reader. Only the control plane's role sees any.
+func (s *Store) Tenants(ctx context.Context) (list []connector.Tenant, err error) {
+	// No tenant_id here: the listing is of all, by a policy of its own.
+	err = s.read(ctx, scope{listing: true}, `SELECT `+tenantColumns+` FROM tenants t ORDER BY t.id`, nil,
+		func(rows pgx.Rows) error {
+			t, err := scanTenant(rows)
+			list = append(list, t)
+			return err
+		})
+	return list, err
+}
+
+// Get implements connector.TenantReader.
+func (r *reader) Get(ctx context.Context) (t connector.Tenant, err error) {
+	err = r.read(ctx, `SELECT `+tenantColumns+` FROM tenants t WHERE t.id = $1`, nil, func(rows pgx.Rows) error {
+		t, err = scanTenant(rows)
+		return err
+	})
+	if err == nil && t.ID.IsZero() {
+		err = fault.New(fault.NotFound, "there is no such tenant")
+	}
+	return t, err
+}
+
+// Organizations implements connector.TenantReader.
+func (r *reader) Organizations(ctx context.Context) (list []connector.Organization, err error) {
+	err = r.read(ctx, `SELECT `+organizationColumns+` FROM organizations o WHERE o.tenant_id = $1 ORDER BY o.id`, nil,
+		func(rows pgx.Rows) error {
+			o, err := scanOrganization(rows)
+			list = append(list, o)
+			return err
+		})
+	return list, err
+}
+
+// List implements connector.TenantReader.
+func (r *reader) List(ctx context.Context, f connector.Filter) (list []connector.Connector, err error) {
+	where, args := narrow(f)
+	sql := `SELECT ` + connectorColumns + ` FROM connectors c ` + paramsJoin + ` WHERE c.tenant_id = $1` + where
+	err = r.read(ctx, sql, args, func(rows pgx.Rows) error {
+		c, err := scanConnector(rows)
+		if err == nil {
+			list = append(list, *c)
+		}
+		return err
+	})
+	return list, err
+}
+
+// narrow spells a filter; $1 is the tenant.
+func narrow(f connector.Filter) (where string, args []any) {
+	var b strings.Builder
+	and := func(condition string, value any) {
+		args = append(args, value)
+		fmt.Fprintf(&b, condition, len(args)+1)
+	}
+	if f.Category != "" {
+		and(" AND c.category = $%d", string(f.Category))
+	}
+	if f.Kind != "" {
+		and(" AND c.kind = $%d", string(f.Kind))
+	}
+	if f.Organization != nil {
+		and(" AND coalesce(c.organization_id, '') = $%d", f.Organization.String())
+	}
+	if f.ExternalID != "" {
+		and(" AND c.external_id = $%d", f.ExternalID)
+	}
+	if !f.IncludeDeleted {
+		b.WriteString(" AND c.deleted_at IS NULL")
+	}
+	if !f.After.IsZero() {
+		and(" AND c.id > $%d::uuid", f.After.String())
+	}
+	b.WriteString(" ORDER BY c.tenant_id, c.id")
+	if f.Limit > 0 {
+		and(" LIMIT $%d::bigint", int64(f.Limit))
+	}
+	return b.String(), args
+}
+
+func scanConnector(rows pgx.Row) (*connector.Connector, error) {
+	var row connectorRow
+	if err := rows.Scan(row.targets()...); err != nil {
+		return nil, err
+	}
+	return row.connector()
+}
+
+// History implements connector.TenantReader.
+func (r *reader) History(ctx context.Context, id connector.ID) (list []connector.Revision, err error) {
+	err = r.read(ctx, `SELECT h.version, h.revision, h.record::text, h.actor, h.at FROM connector_revisions h
+		WHERE h.tenant_id = $1 AND h.connector_id = $2::uuid ORDER BY h.version DESC`, []any{null(id.String())},
+		func(rows pgx.Rows) error {
+			var v connector.Revision
+			var record string
+			err := rows.Scan(&v.Version, &v.Revision, &record, &v.Actor, &v.At)
+			if err == nil {
+				v.At = v.At.UTC()
+				v.Connector, err = decodeRecord([]byte(record))
+			}
+			list = append(list, v)
+			return err
+		})
+	return list, err
+}
+
+// Audit implements connector.TenantReader.
+func (r *reader) Audit(ctx context.Context, limit int) (list []connector.AuditEntry, err error) {
+	err = r.read(ctx, `SELECT a.at, a.actor, a.action, a.target, a.outcome, a.request_id, a.fields FROM audit a
+		WHERE a.tenant_id = $1 ORDER BY a.tenant_id DESC, a.id DESC LIMIT $2::bigint`, []any{int64(max(0, limit))},
+		func(rows pgx.Rows) error {
+			var e connector.AuditEntry
+			err := rows.Scan(&e.At, &e.Actor, &e.Action, &e.Target, &e.Outcome, &e.RequestID, &e.Fields)
+			e.At = e.At.UTC()
+			list = append(list, e)
+			return err
+		})
+	return list, err
+}
+
+// Pinned implements connector.TenantReader.
+func (r *reader) Pinned(ctx context.Context, id connector.ID, pin connector.Pin) (pinned bool, err error) {
+	err = r.read(ctx, `SELECT
+		EXISTS (SELECT FROM connectors c WHERE c.tenant_id = $1 AND c.id = $2::uuid AND c.pin = $3)
+		OR EXISTS (SELECT FROM connector_revisions h
+			WHERE h.tenant_id = $1 AND h.connector_id = $2::uuid AND h.pin = $3)`,
+		[]any{null(id.String()), null(pin.String())},
+		func(rows pgx.Rows) error { return rows.Scan(&pinned) })
+	return pinned, err
+}
+
+// record is a connector in a history row. Params are kept as their table keeps
+// them; of a secret there is a version number, never a value.
+type record struct {
+	ID            connector.ID        `json:"id"`
+	ExternalID    string              `json:"external_id,omitempty"`
+	Name          string              `json:"name"`
+	Category      string              `json:"category"`
+	Kind          string              `json:"kind"`
+	SchemaVersion int                 `json:"schema_version"`
+	Organization  string              `json:"organization,omitempty"`
+	State         string              `json:"state"`
+	Active        bool                `json:"active"`
+	Default       bool                `json:"default"`
+	BlockPinned   bool                `json:"block_pinned,omitempty"`
+	NoUpdate      bool                `json:"no_update,omitempty"`
+	Pin           connector.Pin       `json:"pin"`
+	Version       int64               `json:"version"`
+	CreatedAt     time.Time           `json:"created_at"`
+	UpdatedAt     time.Time           `json:"updated_at"`
+	DeletedAt     time.Time           `json:"deleted_at,omitzero"`
+	Params        map[string]paramRow `json:"params,omitempty"`
+	Secrets       map[string]paramRow `json:"secrets,omitempty"`
+	// LastTest is a string, because jsonb would reformat the report.
+	LastTest string `json:"last_test,omitempty"`
+}
+
+func encodeRecord(c *connector.Connector) (string, error) {
+	r := record{
+		ID: c.ID, ExternalID: c.ExternalID, Name: c.Name, Category: string(c.Category), Kind: string(c.Kind),
+		SchemaVersion: c.SchemaVersion, Organization: c.Organization.String(), State: string(c.State),
+		Active: c.Active, Default: c.Default, BlockPinned: c.BlockPinned, NoUpdate: c.NoUpdate, Pin: c.Pin,
+		Version: c.Version, CreatedAt: c.CreatedAt, UpdatedAt: c.UpdatedAt, DeletedAt: c.DeletedAt,
+		LastTest: string(c.LastTest),
+	}
+	var err error
+	if r.Params, r.Secrets, err = encodeParams(c); err != nil {
+		return "", err
+	}
+	b, err := json.Marshal(r)
+	if err != nil {
+		return "", fault.New(fault.InvalidArgument, "the record is not storable").WithCause(err)
+	}
+	return string(b), nil
+}
+
+func decodeRecord(b []byte) (connector.Connector, error) {
+	var r struct {
+		record
+		Params  json.RawMessage `json:"params"`
+		Secrets json.RawMessage `json:"secrets"`
+	}
+	if err := json.Unmarshal(b, &r); err != nil {
+		return connector.Connector{}, err
+	}
+	organization, err := organizationOf(null(r.Organization))
+	if err != nil {
+		return connector.Connector{}, err
+	}
+	c := connector.Connector{
+		ID: r.ID, ExternalID: r.ExternalID, Name: r.Name, Category: providers.Category(r.Category), Kind: providers.Kind(r.Kind),
+		SchemaVersion: r.SchemaVersion, Organization: organization, State: connector.State(r.State),
+		Active: r.Active, Default: r.Default, BlockPinned: r.BlockPinned, NoUpdate: r.NoUpdate, Pin: r.Pin,
+		Version: r.Version, CreatedAt: r.CreatedAt, UpdatedAt: r.UpdatedAt, DeletedAt: r.DeletedAt,
+		Params: map[string]connector.Param{}, Secrets: map[string]connector.SecretInfo{},
+	}
+	if r.LastTest != "" {
+		c.LastTest = json.RawMessage(r.LastTest)
+	}
+	return c, decodeParams(&c, string(r.Params), string(r.Secrets))
+}
