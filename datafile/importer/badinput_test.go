@@ -1,0 +1,186 @@
+//go:build embedded_store
+
+package importer_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/patchbay-dev/patchbay/datafile/importer"
+	"github.com/patchbay-dev/patchbay/tenant"
+)
+
+// Each row is a file that must be refused with exactly these problems, each at
+// its line, and leave nothing behind.
+func TestBadInput(t *testing.T) {
+	t.Parallel()
+	bucket := func(id, fields string) string {
+		return "\n<record id=\"" + id + "\" model=\"ir.connector\"><field name=\"kind\">s3</field>\n" + fields + "</record>"
+	}
+	good := `<field name="config" eval="` + plainS3 + `"/>`
+	ofAcme := `<field name="organization_id">acme</field>`
+	end := "</patchbay>"
+	for _, row := range []struct {
+		name, file string
+		options    importer.Options
+		want       []string
+	}{
+		{"unknown model", header + `<record id="x" model="ir.conector"/>` + end, importer.Options{},
+			[]string{`f.xml:3:1: record "x": unknown model "ir.conector"; did you mean "ir.connector"?`}},
+		{"unknown field", header + bucket("b", `<field name="activ">1</field>`+good) + end, importer.Options{},
+			[]string{`f.xml:5:1: record "b": unknown field "activ" of ir.connector; did you mean "active"?`}},
+		{"unknown kind", header + strings.Replace(bucket("b", good), ">s3<", ">s33<", 1) + end, importer.Options{},
+			[]string{`record "b": unknown kind "s33"; did you mean "s3"?`}},
+		{"no kind", header + `<record id="b" model="ir.connector"/>` + end, importer.Options{},
+			[]string{`f.xml:3:1: record "b": kind is missing`}},
+		{"unknown category", header + bucket("b", `<field name="category">storrage</field>`+good) + end, importer.Options{},
+			[]string{`unknown category "storrage"; did you mean "storage"?`}},
+		{"category of another kind", header + bucket("b", `<field name="category">email</field>`+good) + end, importer.Options{},
+			[]string{`kind s3 is of category storage, not email`}},
+		{"missing and empty variables, all at once", header + bucket("b", `<field name="config" eval="{'bucket': 'one', 'access_key_id': '$ENV:NO_KEY', 'secret_access_key': '$ENV:EMPTY'}"/>`) +
+			bucket("c", `<field name="config" eval="{'bucket': 'one', 'access_key_id': '$ENV:S3_KEY', 'secret_access_key': '$FILE:nowhere'}"/>`) + end, importer.Options{},
+			[]string{`f.xml:5: ... NO_KEY is not set`, `f.xml:5: ... EMPTY is set but empty`, `f.xml:7: ... nowhere can't be read`}},
+		{"same record twice", header + bucket("b", good) + bucket("b", good) + end, importer.Options{},
+			[]string{`f.xml:6:1: record "b": this record id is given twice, first at line 4`}},
+		{"same tenant twice", header + `<record id="t2" model="gateway.tenant"><field name="key">acme</field></record>` + end, importer.Options{Tenant: acme},
+			[]string{`record "t2": this tenant is given twice, first at line 1`}},
+		{"two defaults", header + bucket("b", ofAcme+`<field name="is_default">1</field>`+good) + bucket("c", ofAcme+`<field name="is_default">TRUE</field>`+good) + end, importer.Options{},
+			[]string{`f.xml:7: ... record "c": a second default of the same organization and category; the first is "b" at line 5`}},
+		{"default but not active", header + bucket("b", `<field name="is_default">1</field><field name="is_enabled">False</field>`+good) + end, importer.Options{},
+			[]string{`f.xml:5: ... a default must be active`}},
+		{"dangling organization", header + bucket("b", `<field name="organization_id" ref="res.organization.nobody"/>`+good) + end, importer.Options{},
+			[]string{`f.xml:5: ... organization nobody does not exist in tenant acme; declare it, or use --create-organizations`}},
+		{"dangling connector", header + `<record id="p" model="ir.connector.param"><field name="connector_id" ref="nobody"/><field name="key">x</field></record>` + end, importer.Options{},
+			[]string{`record "p": connector_id refers to no known connector`}},
+		{"malformed organization", header + bucket("b", `<field name="organization_id" ref="Not an id"/>`+good) + end, importer.Options{},
+			[]string{`organization_id refers to no known organization`}},
+		{"wrong types", header + bucket("b", `<field name="is_default">maybe</field><field name="name" eval="7"/>
+<field name="config" eval="{'bucket': 7,
+ 'path_style': 'true', 'access_key_id': '$ENV:S3_KEY', 'secret_access_key': ['x']}"/>`) + end, importer.Options{},
+			[]string{`f.xml:5:1: ... is_default must be true or false`, `f.xml:5: ... name must be text`, `f.xml:6: ... param "bucket"`, `f.xml:7:2: ... param "path_style"`, `f.xml:7: ... param "secret_access_key": is a secret and must be text`}},
+		{"unknown param", header + bucket("b", `<field name="config" eval="{'bukket': 'one', 'access_key_id': '$ENV:S3_KEY', 'secret_access_key': '$ENV:S3_SECRET'}"/>`) + end, importer.Options{},
+			[]string{`f.xml:5:1: ... param "bucket": is required`, `f.xml:5:29: ... param "bukket": is unknown; did you mean "bucket"?`}},
+		{"a secret where none is wanted", header + bucket("b", `<field name="config" eval="{'password': '$ENV:SMTP_PASSWORD', 'bucket': 'one', 'access_key_id': '$ENV:S3_KEY', 'secret_access_key': '$ENV:S3_SECRET'}"/>`) + end, importer.Options{},
+			[]string{`f.xml:5: ... param "password": is unknown`}},
+		{"config as text", header + bucket("b", `<field name="config">{'bucket': 1}</field>`) + end, importer.Options{},
+			[]string{`config must be a dict, written as eval`}},
+		{"both names of a field", header + bucket("b", `<field name="provider_type">s3</field>`+good) + end, importer.Options{},
+			[]string{`kind and provider_type are the same field`}},
+		{"no tenant", `<ede>` + bucket("b", good) + `</ede>`, importer.Options{},
+			[]string{`f.xml:2:1: record "b": the record names no tenant; give it a tenant_id, or use --tenant`}},
+		{"missing tenant", `<ede>` + bucket("b", good) + `</ede>`, importer.Options{Tenant: globex},
+			[]string{`record "b": tenant globex does not exist`}},
+		{"another tenant than --tenant", `<ede>` + bucket("b", `<field name="tenant_id">acme</field>`+good) + `</ede>`, importer.Options{Tenant: globex},
+			[]string{`record "b": the record belongs to tenant acme, but --tenant says globex`}},
+		{"malformed tenant id", `<ede><record id="a" model="gateway.tenant"><field name="key">../x</field></record></ede>`, importer.Options{},
+			[]string{`record "a": the tenant's id`}},
+		{"status", `<ede><record id="a" model="gateway.tenant"><field name="status">gone</field></record></ede>`, importer.Options{},
+			[]string{`status must be ready or suspended`}},
+		{"rows", header + bucket("b", good) + `
+<record id="p1" model="ir.connector.param"><field name="connector_id">b</field><field name="key">a..b</field><field name="value">x</field></record>
+<record id="p2" model="ir.connector.param"><field name="connector_id">b</field><field name="file_id">7</field><field name="key">prefix</field></record>
+<record id="p3" model="ir.connector.param"><field name="connector_id">b</field><field name="sequence">x</field></record>
+<record id="p4" model="ir.connector.param"><field name="key">x</field><field name="value_type">blob</field></record>` + end, importer.Options{},
+			[]string{`f.xml:6: ... record "p1": a key consists of names`, `f.xml:7: ... record "p2": file_id can't be read here; write the value as $FILE:path`,
+				`f.xml:8:1: ... record "p3": key is missing`, `f.xml:8: ... record "p3": sequence must be a whole number`, `f.xml:9:1: ... record "p4": connector_id is missing`, `f.xml:9: ... record "p4": value_type must be`}},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.env["EMPTY"] = ""
+			w.T = t
+			w.refuses(row.file, row.options, row.want...)
+			ts, err := w.store.Tenants(t.Context())
+			if err != nil || len(ts) != 0 {
+				t.Errorf("left behind: %v, %v", ts, err)
+			}
+			if vs, err := w.vault.Tenants(t.Context()); err != nil || len(vs) != 0 {
+				t.Errorf("left behind secrets of %v, %v", vs, err)
+			}
+		})
+	}
+}
+
+// An import through an API may not read the server's environment or files.
+func TestNoReferencesWithoutCommandLine(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.im.Env, w.im.ReadFile = nil, nil
+	w.refuses(s3("", strings.Replace(plainS3, "$ENV:S3_SECRET", "$FILE:/etc/passwd", 1)), importer.Options{},
+		"$ENV: is read by the command line's import only", "$FILE: is read by the command line's import only")
+}
+
+func TestTenantRules(t *testing.T) {
+	t.Parallel()
+	record := func(fields string) string {
+		return `<record id="b" model="ir.connector"><field name="kind">s3</field>` + fields + `<field name="config" eval="` + plainS3 + `"/></record>`
+	}
+	acmeTenant := `<record id="t_acme" model="gateway.tenant"><field name="key">acme</field></record>`
+	globexTenant := `<record id="gateway.tenant.globex" model="gateway.tenant"/>`
+	org := `<record id="hq" model="res.organization"><field name="tenant_id" ref="gateway.tenant.globex"/></record>`
+	for _, row := range []struct {
+		name, file string
+		options    importer.Options
+		want       tenant.ID
+	}{
+		{"its own field, as a ref", acmeTenant + globexTenant + record(`<field name="tenant_id" ref="t_acme"/>`), importer.Options{}, acme},
+		{"its own field, as a ref with the model", acmeTenant + globexTenant + record(`<field name="tenant_id" ref="gateway.tenant.t_acme"/>`), importer.Options{}, acme},
+		{"its own field, as an id", acmeTenant + globexTenant + record(`<field name="tenant_id">globex</field>`), importer.Options{}, globex},
+		{"its organization's", acmeTenant + globexTenant + org + record(`<field name="organization_id" ref="hq"/>`), importer.Options{}, globex},
+		{"its organization's, by id", acmeTenant + globexTenant + org + record(`<field name="organization_id">res.organization.hq</field>`), importer.Options{}, globex},
+		{"the option", acmeTenant + record(""), importer.Options{Tenant: acme}, acme},
+		{"the file's only tenant", acmeTenant + record(""), importer.Options{DefaultTenant: globex}, acme},
+		{"the default, created", record(""), importer.Options{DefaultTenant: globex}, globex},
+		{"referred to, created where there is a default", record(`<field name="tenant_id">acme</field>`), importer.Options{DefaultTenant: globex}, acme},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.apply("<ede>"+row.file+"</ede>", row.options)
+			w.connector(row.want, "b")
+		})
+	}
+}
+
+func TestOrganizationRefs(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct{ name, field, want string }{
+		{"record id in the file", `ref="in_file"`, "one"},
+		{"record id with the model", `ref="res.organization.in_file"`, "one"},
+		{"external id in the store", `ref="in_store"`, "two"},
+		{"external id with the model", `ref="res.organization.in_store"`, "two"},
+		{"id", `ref="res.organization.two"`, "two"},
+		{"created", `ref="res.organization.three"`, "three"},
+		{"none", `eval="None"`, ""},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.apply(`<ede><record id="acme" model="gateway.tenant"/><record id="in_store" model="res.organization"><field name="key">two</field></record></ede>`, importer.Options{})
+			w.apply(`<ede><record id="b" model="ir.connector"><field name="kind">aws_s3</field><field name="organization_id" `+row.field+`/><field name="config" eval="`+plainS3+`"/></record>
+<record id="in_file" model="res.organization"><field name="key">one</field></record></ede>`, importer.Options{Tenant: acme, CreateOrganizations: true})
+			if c := w.connector(acme, "b"); c.Organization.String() != row.want || c.Kind != "s3" {
+				t.Errorf("organization %q", c.Organization)
+			}
+		})
+	}
+}
+
+// A stored secret never follows its connector to a new target.
+func TestNewTargetNeedsItsSecret(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	mail := func(active, host, password string) string {
+		return header + `<record id="mail" model="ir.connector"><field name="kind">smtp</field><field name="active">` + active + `</field>
+<field name="config" eval="{'host': '` + host + `'` + password + `}"/></record></patchbay>`
+	}
+	w.apply(mail("1", "one.example", ""), importer.Options{})
+	w.apply(mail("1", "one.example", ", 'password': '$ENV:SMTP_PASSWORD'"), importer.Options{})
+	w.editSecret(acme, "mail", "password", "canary-api") // the API's own, which the file can't take back
+	w.refuses(mail("1", "two.example", ""), importer.Options{}, `f.xml:4:29: ... param "host": says where secret "password" is sent`)
+	w.apply(mail("0", "two.example", ""), importer.Options{})
+	c := w.connector(acme, "mail")
+	if len(c.Secrets) != 0 || !c.Pin.IsZero() || c.Params["host"].Value != "two.example" {
+		t.Errorf("the secret of the old host is still there: %+v", c)
+	}
+}

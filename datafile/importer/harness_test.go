@@ -1,0 +1,243 @@
+//go:build embedded_store
+
+package importer_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/patchbay-dev/patchbay/connector"
+	"github.com/patchbay-dev/patchbay/connector/sqlite"
+	"github.com/patchbay-dev/patchbay/datafile"
+	"github.com/patchbay-dev/patchbay/datafile/importer"
+	"github.com/patchbay-dev/patchbay/internal/fault"
+	"github.com/patchbay-dev/patchbay/internal/secret"
+	"github.com/patchbay-dev/patchbay/providers/builtin"
+	"github.com/patchbay-dev/patchbay/tenant"
+	"github.com/patchbay-dev/patchbay/vault"
+	"github.com/patchbay-dev/patchbay/vault/sealed"
+)
+
+var (
+	acme     = tenant.MustID("acme")
+	globex   = tenant.MustID("globex")
+	acmeOrg  = tenant.MustOrganizationID("acme")
+	acmeLabs = tenant.MustOrganizationID("acme_labs")
+)
+
+// world is an importer over the embedded stores.
+type world struct {
+	*testing.T
+	im    *importer.Importer
+	store connector.Store
+	vault vault.Store
+	env   map[string]string
+	files map[string]string // what ReadFile gives, by path
+}
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	dir := t.TempDir()
+	store, err := sqlite.Open(t.Context(), filepath.Join(dir, "store.db"), sqlite.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = store.Close() })
+	secrets, err := sealed.Open(filepath.Join(dir, "secrets"), sealed.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = secrets.Close() })
+	kinds, err := builtin.Registry()
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &world{T: t, store: store, vault: secrets, files: map[string]string{}, env: map[string]string{
+		"S3_KEY": "canary-s3-key", "S3_SECRET": "canary-s3-secret", "SMTP_PASSWORD": "canary-smtp",
+		"GLOBEX_S3_KEY": "canary-globex-key", "GLOBEX_S3_SECRET": "canary-globex-secret",
+	}}
+	w.im = &importer.Importer{
+		Store: store, Secrets: secrets, Kinds: kinds,
+		Env: func(name string) (string, bool) { v, ok := w.env[name]; return v, ok },
+		ReadFile: func(path string) ([]byte, error) {
+			if s, ok := w.files[path]; ok {
+				return []byte(s), nil
+			}
+			return nil, os.ErrNotExist
+		},
+		Now: time.Now, NewID: connector.NewID, NewPin: vault.NewPin,
+	}
+	return w
+}
+
+func (w *world) parse(name, text string) *datafile.File {
+	w.Helper()
+	f, err := datafile.Parse(name, strings.NewReader(text), datafile.Limits{})
+	if err != nil {
+		w.Fatal(err)
+	}
+	return f
+}
+
+func (w *world) plan(text string, o importer.Options) *importer.Plan {
+	w.Helper()
+	p, err := w.im.Plan(w.Context(), w.parse("f.xml", text), o)
+	if err != nil {
+		w.Fatalf("plan:\n%v", err)
+	}
+	if s := p.String(); strings.Contains(s, "canary") {
+		w.Errorf("the plan shows a secret:\n%s", s)
+	}
+	return p
+}
+
+func (w *world) apply(text string, o importer.Options) importer.Result {
+	w.Helper()
+	p := w.plan(text, o)
+	r, err := w.im.Apply(w.Context(), p)
+	if err != nil {
+		w.Fatalf("apply:\n%v\n%s", err, p)
+	}
+	return r
+}
+
+// refuses expects a plan that fails with exactly these lines, by their parts.
+func (w *world) refuses(text string, o importer.Options, want ...string) {
+	w.Helper()
+	p, err := w.im.Plan(w.Context(), w.parse("f.xml", text), o)
+	if err == nil {
+		w.Fatalf("accepted:\n%s", p)
+	}
+	if !errors.Is(err, fault.InvalidArgument) {
+		w.Errorf("the code is %s: %v", fault.CodeOf(err), err)
+	}
+	lines := strings.Split(err.Error(), "\n")
+	if len(lines) != len(want) {
+		w.Fatalf("got\n%s\nwant\n%s", err, strings.Join(want, "\n"))
+	}
+	for i, line := range lines {
+		for part := range strings.SplitSeq(want[i], " ... ") {
+			if !strings.Contains(line, part) {
+				w.Errorf("got  %s\nwant %s", line, want[i])
+			}
+		}
+	}
+	if strings.Contains(err.Error(), "canary") {
+		w.Errorf("the error shows a value: %s", err)
+	}
+}
+
+func (w *world) connector(t tenant.ID, external string) connector.Connector {
+	w.Helper()
+	list, err := w.store.Tenant(t).List(w.Context(), connector.Filter{ExternalID: external})
+	if err != nil || len(list) != 1 {
+		w.Fatalf("%s: %d found, %v", external, len(list), err)
+	}
+	return list[0]
+}
+
+func (w *world) secrets(t tenant.ID, c connector.Connector) secret.Map {
+	w.Helper()
+	b, err := w.vault.Read(w.Context(), connector.SecretRef{Tenant: t, Connector: c.ID, Pin: c.Pin})
+	if err != nil {
+		w.Fatal(err)
+	}
+	return b.Values
+}
+
+func (w *world) revision(t tenant.ID) int64 {
+	w.Helper()
+	r, err := w.store.Revisions(w.Context(), []tenant.ID{t})
+	if err != nil {
+		w.Fatal(err)
+	}
+	return r.Revision[t]
+}
+
+// edit changes a connector the way the admin API does.
+func (w *world) edit(t tenant.ID, external string, fn func(c *connector.Connector)) {
+	w.Helper()
+	c := w.connector(t, external)
+	_, err := w.store.Change(w.Context(), connector.Change{Tenants: []tenant.ID{t}, Actor: "test"},
+		func(ctx context.Context, tx connector.Tx) error {
+			return tx.Tenant(t).Update(ctx, c.ID, c.Version, func(c *connector.Connector) error { fn(c); return nil })
+		})
+	if err != nil {
+		w.Fatal(err)
+	}
+}
+
+// editParam sets a param the way the admin API does.
+func editParam(name string, value any) func(*connector.Connector) {
+	return func(c *connector.Connector) {
+		p := c.Params[name]
+		p.Value, p.Writer, p.UpdatedAt = value, connector.WriterAPI, time.Now().UTC()
+		c.Params[name] = p
+	}
+}
+
+// editSecret rotates a secret the way the admin API does.
+func (w *world) editSecret(t tenant.ID, external, name, value string) {
+	w.Helper()
+	c := w.connector(t, external)
+	b, err := w.vault.Read(w.Context(), connector.SecretRef{Tenant: t, Connector: c.ID, Pin: c.Pin})
+	if err != nil {
+		w.Fatal(err)
+	}
+	b.Values = b.Values.Clone()
+	b.Values[name] = secret.New(value)
+	pin := vault.NewPin()
+	if err := w.vault.Write(w.Context(), connector.SecretRef{Tenant: t, Connector: c.ID, Pin: pin}, b); err != nil {
+		w.Fatal(err)
+	}
+	w.edit(t, external, func(c *connector.Connector) {
+		c.Pin = pin
+		s := c.Secrets[name]
+		s.Version, s.Writer = s.Version+1, connector.WriterAPI
+		c.Secrets[name] = s
+	})
+}
+
+// alive counts the bundles of a tenant that are not deleted.
+func (w *world) alive(t tenant.ID) int {
+	w.Helper()
+	n := 0
+	ids, err := w.vault.Connectors(w.Context(), t)
+	if err != nil {
+		w.Fatal(err)
+	}
+	for _, id := range ids {
+		refs, err := w.vault.Refs(w.Context(), t, id)
+		if err != nil {
+			w.Fatal(err)
+		}
+		for _, r := range refs {
+			if r.DeletedAt.IsZero() {
+				n++
+			}
+		}
+	}
+	return n
+}
+
+// s3 is a small file: tenant and organization acme with one bucket.
+func s3(extra, config string) string {
+	return header + `<record id="bucket" model="ir.connector">
+<field name="name">Bucket</field>
+<field name="kind">s3</field>
+<field name="organization_id">acme</field>` + extra + `
+<field name="config" eval="` + config + `"/>
+</record></patchbay>`
+}
+
+const (
+	header = `<patchbay><record id="t" model="gateway.tenant"><field name="key">acme</field></record>
+<record id="o" model="res.organization"><field name="key">acme</field></record>
+`
+	plainS3 = `{'bucket': 'one', 'region': 'eu', 'access_key_id': '$ENV:S3_KEY', 'secret_access_key': '$ENV:S3_SECRET'}`
+)
