@@ -278,7 +278,7 @@ func (r *Resolver) build(ctx context.Context, k key, f facts, e *entry) error {
 	if err != nil {
 		return err
 	}
-	cfg, err := p.Schema().Decode(providers.Input{Params: c.Params, Secrets: secrets}, providers.DecodeOptions{})
+	cfg, err := p.Schema().Decode(providers.Input{Params: c.Params, Secrets: secrets}, providers.DecodeOptions{Version: c.Schema})
 	if err != nil {
 		r.o.Log.Error("a stored connector does not fit its kind", "tenant", k.tenant.String(),
 			"connector", c.ID.String(), "kind", string(c.Kind), "error", err)

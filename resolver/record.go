@@ -42,6 +42,7 @@ type recordConnector struct {
 	Active       bool                  `json:"a,omitempty"`
 	BlockPinned  bool                  `json:"b,omitempty"`
 	Version      int64                 `json:"v"`
+	Schema       int                   `json:"sv"`
 	Pin          connector.Pin         `json:"p"`
 	Params       map[string]any        `json:"m,omitempty"`
 }
@@ -55,7 +56,7 @@ func recordOf(s connector.Snapshot) record {
 		rc := &recordConnector{
 			ID: c.ID, ExternalID: c.ExternalID, Name: c.Name, Category: c.Category, Kind: c.Kind,
 			Organization: c.Organization, State: c.State, Active: c.Active, BlockPinned: c.BlockPinned,
-			Version: c.Version, Pin: c.Pin, Params: make(map[string]any, len(c.Params)),
+			Version: c.Version, Schema: c.SchemaVersion, Pin: c.Pin, Params: make(map[string]any, len(c.Params)),
 		}
 		if rc.State != connector.StateNeedsReauthorization {
 			rc.State = "" // test results change states all day and no answer

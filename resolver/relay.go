@@ -52,7 +52,7 @@ func (r *Relay) Run(ctx context.Context) error {
 	failing := false
 	swept := time.Now()
 	for {
-		err := r.drain(ctx)
+		err := r.Drain(ctx)
 		if err == nil {
 			err = r.beat(ctx)
 		}
@@ -85,8 +85,9 @@ func (r *Relay) Run(ctx context.Context) error {
 	}
 }
 
-// drain sends what is unsent and free.
-func (r *Relay) drain(ctx context.Context) error {
+// Drain sends what is unsent and not held by another relay. Errors: those of
+// the outbox and the publisher.
+func (r *Relay) Drain(ctx context.Context) error {
 	for {
 		n, err := r.outbox.Relay(ctx, relayBatch, func(ctx context.Context, ms []connector.Message) error {
 			return r.out.Publish(ctx, ms)
