@@ -18,6 +18,7 @@ type environment struct {
 
 	postgres shared[*PostgresServer]
 	redis    shared[*RedisServer]
+	vault    shared[*VaultServer]
 }
 
 // shared starts its server once. A failure is remembered: every test that needs
