@@ -48,6 +48,8 @@ func open(t testing.TB, url string) *Store {
 	return s
 }
 
+func secretOf(s string) secret.Value { return secret.New(s) }
+
 func within(t testing.TB, d time.Duration) context.Context {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), d)

@@ -1,0 +1,329 @@
+package postgres
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/patchbay-dev/patchbay/connector"
+	"github.com/patchbay-dev/patchbay/internal/fault"
+	"github.com/patchbay-dev/patchbay/internal/testenv"
+	"github.com/patchbay-dev/patchbay/tenant"
+)
+
+// Resolution must not grow with the number of connectors: no plan may scan a
+// table or sort.
+func TestResolvePlans(t *testing.T) {
+	t.Parallel()
+	server := testenv.Postgres(t)
+	owner := newDatabase(t, server)
+	store := open(t, owner)
+	fill(t, server, owner)
+	ctx := within(t, time.Minute)
+	var id string
+	if got, err := column(t, owner, "t7", `SELECT id::text FROM connectors WHERE organization_id = 'hq' LIMIT 1`); err != nil || len(got) != 1 {
+		t.Fatal(got, err)
+	} else {
+		id = got[0]
+	}
+	for name, q := range map[string]struct {
+		sql  string
+		args []any
+	}{
+		"default":   {defaultSQL, []any{"t7", "hq", "storage"}},
+		"inherited": {defaultSQL, []any{"t7", "lab", "storage"}},
+		"defaults":  {defaultsSQL, []any{"t7", "hq"}},
+		"connector": {connectorSQL, []any{"t7", "hq", id}},
+	} {
+		var plan string
+		err := store.read(ctx, scope{tenant: tenant.MustID("t7")}, `EXPLAIN (FORMAT JSON) `+q.sql, q.args,
+			func(rows pgx.Rows) error { return rows.Scan(&plan) })
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		nodes := nodesOf(t, plan)
+		for _, n := range nodes {
+			if strings.Contains(n, "Seq Scan") || strings.Contains(n, "Sort") || strings.Contains(n, "Bitmap") && strings.Contains(n, "tenants") {
+				t.Errorf("%s: %v", name, nodes)
+				break
+			}
+		}
+		rows := 0
+		if err := store.read(ctx, scope{tenant: tenant.MustID("t7")}, q.sql, q.args, func(rs pgx.Rows) error {
+			s, err := scanSnapshot(rs)
+			if s.Connector != nil {
+				rows++
+			}
+			return err
+		}); err != nil || rows == 0 {
+			t.Errorf("%s finds %d connectors: %v", name, rows, err)
+		}
+	}
+}
+
+// fill writes 500 tenants with 20 connectors each, past row-level security.
+func fill(t *testing.T, s *testenv.PostgresServer, ownerURL string) {
+	t.Helper()
+	u, err := url.Parse(ownerURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx := within(t, time.Minute)
+	conn, err := pgx.Connect(ctx, s.URL("postgres", strings.TrimPrefix(u.Path, "/")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(ctx)
+	for _, sql := range []string{
+		`INSERT INTO tenants (id, name, status, revision) SELECT 't' || n, 'T', 'ready', 1 FROM generate_series(1, 500) n`,
+		`INSERT INTO organizations (tenant_id, id, name, active)
+			SELECT t.id, o, o, true FROM tenants t, unnest(ARRAY['hq', 'lab', 'x', 'y', 'z']) o`,
+		`INSERT INTO connectors (tenant_id, id, name, category, kind, schema_version, organization_id, state, active, is_default, version)
+			SELECT t.id, gen_random_uuid(), 'C', (ARRAY['storage', 'email'])[1 + n % 2], 's3', 1,
+				CASE WHEN n < 2 THEN NULL WHEN n % 4 < 2 THEN 'hq' ELSE 'x' END, 'untested', true, n < 6, 1
+			FROM tenants t, generate_series(0, 19) n`,
+		`INSERT INTO connector_params (tenant_id, connector_id, name, value, writer, updated_at)
+			SELECT c.tenant_id, c.id, p, '"v"', 'api', now() FROM connectors c, unnest(ARRAY['bucket', 'region', 'prefix']) p`,
+		`INSERT INTO oauth_grants (tenant_id, connector_id, status) SELECT c.tenant_id, c.id, 'active' FROM connectors c`,
+		`ANALYZE`,
+	} {
+		if _, err := conn.Exec(ctx, sql); err != nil {
+			t.Fatalf("%s: %v", sql, err)
+		}
+	}
+}
+
+// nodesOf lists a plan's nodes with what they scan.
+func nodesOf(t *testing.T, plan string) []string {
+	t.Helper()
+	type node struct {
+		Type  string `json:"Node Type"`
+		Table string `json:"Relation Name"`
+		Index string `json:"Index Name"`
+		Plans []node
+	}
+	var roots []struct{ Plan node }
+	if err := json.Unmarshal([]byte(plan), &roots); err != nil || len(roots) == 0 {
+		t.Fatalf("plan: %v", err)
+	}
+	var list []string
+	var walk func(node)
+	walk = func(n node) {
+		list = append(list, strings.TrimSpace(fmt.Sprintf("%s %s %s", n.Type, n.Table, n.Index)))
+		for _, child := range n.Plans {
+			walk(child)
+		}
+	}
+	walk(roots[0].Plan)
+	return list
+}
+
+// A server that dies and comes back needs nobody's help, and what broke is
+// called an outage.
+func TestServerKilled(t *testing.T) {
+	t.Parallel()
+	server := testenv.NewPostgres(t)
+	store := open(t, newDatabase(t, server))
+	ids := seed(t, store)
+	answers := func() error {
+		s, err := store.Tenant(acme).Default(within(t, 10*time.Second), hq, "storage")
+		if err == nil && (s.Connector == nil || s.Connector.ID != ids[acme]) {
+			err = errors.New("another connector answers")
+		}
+		return err
+	}
+	write := func() error {
+		_, err := store.Change(within(t, 10*time.Second), connector.Change{Actor: "test", Tenants: []tenant.ID{acme}},
+			func(context.Context, connector.Tx) error { return nil })
+		return err
+	}
+	for round := range 2 {
+		if err := errors.Join(answers(), write()); err != nil {
+			t.Fatalf("round %d: %v", round, err)
+		}
+		server.Kill()
+		for name, call := range map[string]func() error{"read": answers, "write": write} {
+			if err := call(); fault.CodeOf(err) != fault.Unavailable {
+				t.Errorf("round %d: %s of a dead server: %v", round, name, err)
+			}
+		}
+		server.Start(t)
+	}
+	// The first call after the return works: the dead pooled connections are
+	// not the caller's problem.
+	if err := errors.Join(answers(), write()); err != nil {
+		t.Error(err)
+	}
+	// A restart between two calls is not seen at all.
+	server.Kill()
+	server.Start(t)
+	if err := answers(); err != nil {
+		t.Errorf("first read after a restart: %v", err)
+	}
+	server.Kill()
+	server.Start(t)
+	if err := write(); err != nil {
+		t.Errorf("first write after a restart: %v", err)
+	}
+}
+
+// A server that hangs costs a caller its deadline and no more.
+func TestServerHangs(t *testing.T) {
+	t.Parallel()
+	server := testenv.NewPostgres(t)
+	store := open(t, newDatabase(t, server))
+	seed(t, store)
+	server.Pause()
+	start := time.Now()
+	_, err := store.Tenant(acme).Default(within(t, 200*time.Millisecond), hq, "storage")
+	server.Resume()
+	if fault.CodeOf(err) != fault.DeadlineExceeded || time.Since(start) > 5*time.Second {
+		t.Errorf("after %v: %v", time.Since(start), err)
+	}
+	if _, err := store.Tenant(acme).Default(within(t, 10*time.Second), hq, "storage"); err != nil {
+		t.Errorf("after the pause: %v", err)
+	}
+}
+
+// A write that waits for a lock ends with its caller, in the server too.
+func TestStatementEndsWithItsCaller(t *testing.T) {
+	t.Parallel()
+	owner := newDatabase(t, testenv.Postgres(t))
+	store := open(t, owner)
+	seed(t, store)
+	_, err := store.Change(within(t, time.Minute), connector.Change{Actor: "test", Tenants: []tenant.ID{acme}},
+		func(context.Context, connector.Tx) error {
+			_, err := store.Change(within(t, 100*time.Millisecond), connector.Change{Actor: "test", Tenants: []tenant.ID{acme}},
+				func(context.Context, connector.Tx) error { return nil })
+			if fault.CodeOf(err) != fault.DeadlineExceeded {
+				t.Errorf("waiting for a lock: %v", err)
+			}
+			return nil
+		})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		busy, err := column(t, owner, "", `SELECT query::text FROM pg_stat_activity
+			WHERE datname = current_database() AND wait_event_type = 'Lock'`)
+		if err == nil && len(busy) == 0 {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("still waiting: %v %v", busy, err)
+		}
+	}
+}
+
+// Behind a transaction pooler two tenants' calls share few server connections.
+func TestPgBouncer(t *testing.T) {
+	t.Parallel()
+	server := testenv.Postgres(t)
+	owner := newDatabase(t, server)
+	ids := seed(t, open(t, owner))
+	store := open(t, pgbouncer(t, owner))
+	var wg sync.WaitGroup
+	for id, want := range ids {
+		for range 4 {
+			wg.Go(func() {
+				for range 25 {
+					s, err := store.Tenant(id).Default(within(t, 30*time.Second), hq, "storage")
+					if err != nil || s.Connector == nil || s.Connector.ID != want {
+						t.Errorf("%s: %+v %v", id, s.Connector, err)
+						return
+					}
+					_, err = store.Change(within(t, 30*time.Second), connector.Change{Actor: "test", Tenants: []tenant.ID{id}},
+						func(ctx context.Context, tx connector.Tx) error { return tx.Tenant(id).LockConnector(ctx, want) })
+					if err != nil {
+						t.Errorf("%s: change: %v", id, err)
+						return
+					}
+				}
+			})
+		}
+	}
+	wg.Wait()
+	// Nothing of a tenant stays on a shared connection.
+	err := store.read(within(t, 10*time.Second), scope{}, `SELECT id FROM connectors`, nil, func(pgx.Rows) error {
+		return errors.New("a row without a tenant")
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+// pgbouncer starts a transaction pooler with two server connections.
+func pgbouncer(t *testing.T, ownerURL string) string {
+	t.Helper()
+	bin, err := exec.LookPath("pgbouncer")
+	if err != nil {
+		bin = "/usr/sbin/pgbouncer"
+		if _, err := os.Stat(bin); err != nil {
+			t.Skip("pgbouncer is not installed")
+		}
+	}
+	u, err := url.Parse(ownerURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, err := os.MkdirTemp("", "pgbouncer")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	port := testenv.FreePort(t)
+	config := fmt.Sprintf(`[databases]
+* = host=127.0.0.1 port=%s user=%s
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = %d
+unix_socket_dir =
+auth_type = any
+pool_mode = transaction
+default_pool_size = 2
+max_prepared_statements = 0
+`, u.Port(), u.User.Username(), port)
+	file := filepath.Join(dir, "pgbouncer.ini")
+	if err := errors.Join(os.WriteFile(file, []byte(config), 0o644), os.Chmod(dir, 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(bin, file)
+	cmd.Dir, cmd.Env = "/", []string{"PATH=/usr/bin:/bin"}
+	if os.Geteuid() == 0 { // it refuses root
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	}
+	var out strings.Builder
+	cmd.Stderr = &out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	pooled := *u
+	pooled.Host = fmt.Sprintf("127.0.0.1:%d", port)
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		ctx := within(t, 5*time.Second)
+		conn, err := pgx.Connect(ctx, pooled.String()+"&default_query_exec_mode=exec")
+		if err == nil {
+			_ = conn.Close(ctx)
+			return pooled.String()
+		}
+		if time.Now().After(end) {
+			t.Fatalf("pgbouncer: %v", err)
+		}
+	}
+}
