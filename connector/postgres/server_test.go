@@ -6,12 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -233,7 +229,7 @@ func TestPgBouncer(t *testing.T) {
 	server := testenv.Postgres(t)
 	owner := newDatabase(t, server)
 	ids := seed(t, open(t, owner))
-	store := open(t, pgbouncer(t, owner))
+	store := open(t, testenv.PgBouncer(t, server, 2).Through(t, owner))
 	var wg sync.WaitGroup
 	for id, want := range ids {
 		for range 4 {
@@ -261,69 +257,5 @@ func TestPgBouncer(t *testing.T) {
 	})
 	if err != nil {
 		t.Error(err)
-	}
-}
-
-// pgbouncer starts a transaction pooler with two server connections.
-func pgbouncer(t *testing.T, ownerURL string) string {
-	t.Helper()
-	bin, err := exec.LookPath("pgbouncer")
-	if err != nil {
-		bin = "/usr/sbin/pgbouncer"
-		if _, err := os.Stat(bin); err != nil {
-			t.Skip("pgbouncer is not installed")
-		}
-	}
-	u, err := url.Parse(ownerURL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir, err := os.MkdirTemp("", "pgbouncer")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	port := testenv.FreePort(t)
-	config := fmt.Sprintf(`[databases]
-* = host=127.0.0.1 port=%s user=%s
-[pgbouncer]
-listen_addr = 127.0.0.1
-listen_port = %d
-unix_socket_dir =
-auth_type = any
-pool_mode = transaction
-default_pool_size = 2
-max_prepared_statements = 0
-`, u.Port(), u.User.Username(), port)
-	file := filepath.Join(dir, "pgbouncer.ini")
-	if err := errors.Join(os.WriteFile(file, []byte(config), 0o644), os.Chmod(dir, 0o755)); err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(bin, file)
-	cmd.Dir, cmd.Env = "/", []string{"PATH=/usr/bin:/bin"}
-	if os.Geteuid() == 0 { // it refuses root
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
-	}
-	var out strings.Builder
-	cmd.Stderr = &out
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	})
-	pooled := *u
-	pooled.Host = fmt.Sprintf("127.0.0.1:%d", port)
-	for end := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
-		ctx := within(t, 5*time.Second)
-		conn, err := pgx.Connect(ctx, pooled.String()+"&default_query_exec_mode=exec")
-		if err == nil {
-			_ = conn.Close(ctx)
-			return pooled.String()
-		}
-		if time.Now().After(end) {
-			t.Fatalf("pgbouncer: %v", err)
-		}
 	}
 }

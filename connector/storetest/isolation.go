@@ -3,7 +3,9 @@ package storetest
 import (
 	"context"
 	"errors"
+	"maps"
 	"reflect"
+	"slices"
 	"time"
 
 	"github.com/patchbay-dev/patchbay/connector"
@@ -179,8 +181,12 @@ func isolationOfTx(w *world) {
 	w.ok(err, "get")
 	trail, err := w.store.Tenant(w.a).Audit(w.ctx(), 1000)
 	w.ok(err, "audit")
-	for name, call := range txCalls(w, own) {
-		_, err := w.try(w.b, call)
+	calls := txCalls(w, own)
+	names := slices.Sorted(maps.Keys(calls))
+	// Insert last: where ids may repeat across tenants, tenant B then owns one.
+	names = append(slices.DeleteFunc(names, func(n string) bool { return n == "Insert" }), "Insert")
+	for _, name := range names {
+		_, err := w.try(w.b, calls[name])
 		switch name {
 		case "Update", "LockConnector":
 			w.code(err, fault.NotFound, name)

@@ -1,5 +1,3 @@
-//go:build embedded_store
-
 package importer_test
 
 import (

@@ -19,6 +19,7 @@ type environment struct {
 	postgres shared[*PostgresServer]
 	redis    shared[*RedisServer]
 	vault    shared[*VaultServer]
+	s3       shared[*S3Server]
 }
 
 // shared starts its server once. A failure is remembered: every test that needs

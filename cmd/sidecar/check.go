@@ -1,0 +1,135 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/patchbay-dev/patchbay/connector/postgres"
+	"github.com/patchbay-dev/patchbay/internal/config"
+	"github.com/patchbay-dev/patchbay/internal/fault"
+	"github.com/patchbay-dev/patchbay/internal/obs"
+	"github.com/patchbay-dev/patchbay/tenant"
+)
+
+// checkTimeout bounds the look at one dependency.
+const checkTimeout = 5 * time.Second
+
+// maxSkew is the clock skew that coherence allows for (DESIGN 6).
+const maxSkew = time.Second
+
+func checkCommand(s streams, env environment) *cobra.Command {
+	return &cobra.Command{
+		Use: "check", Short: "Validate the config, then reach each dependency", Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			cfg, err := loadConfig(c, s, env, config.ModeServe)
+			if err != nil {
+				return err
+			}
+			return runCheck(c.Context(), s, cfg)
+		},
+	}
+}
+
+// runCheck reports every dependency, also after one has failed.
+func runCheck(ctx context.Context, s streams, cfg *config.Config) error {
+	log := obs.NewLogger(io.Discard, "error") // what is wrong is on stdout already
+	u, err := openUpstreams(ctx, cfg, log)
+	if err != nil {
+		return err
+	}
+	defer u.close()
+	type row struct {
+		name  string
+		check func(ctx context.Context) error
+	}
+	rows := []row{
+		{"postgres", func(ctx context.Context) error { return checkPostgres(ctx, u.store) }},
+		{"vault", func(ctx context.Context) error { return awaitReady(ctx, u.secrets.Ready) }},
+	}
+	if u.redis != nil {
+		rows = append(rows, row{"redis", u.redis.Ping})
+	}
+	for _, i := range issuersOf(cfg) {
+		rows = append(rows, row{"issuer " + i.Issuer, func(ctx context.Context) error {
+			v, err := tenant.NewVerifier(tenant.VerifierOptions{
+				Issuers: []tenant.Issuer{i}, RoleMap: permissions(cfg.JWT.Roles), Log: log,
+			})
+			if err != nil {
+				return err
+			}
+			return v.Refresh(ctx)
+		}})
+	}
+	w := tabwriter.NewWriter(s.out, 0, 4, 2, ' ', 0)
+	fmt.Fprintln(w, "config\tok")
+	failed := false
+	for _, r := range rows {
+		ctx, cancel := context.WithTimeout(ctx, checkTimeout)
+		err := r.check(ctx)
+		cancel()
+		if err == nil {
+			fmt.Fprintf(w, "%s\tok\n", r.name)
+			continue
+		}
+		failed = true
+		text := fault.Message(err)
+		if text == "" {
+			text = "cannot be reached"
+		}
+		fmt.Fprintf(w, "%s\tFAILED: %s\n", r.name, text)
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	if failed {
+		return silentError{}
+	}
+	return nil
+}
+
+func checkPostgres(ctx context.Context, store *postgres.Store) error {
+	at, err := store.Ping(ctx)
+	if err != nil {
+		return err
+	}
+	if skew := time.Since(at).Abs(); skew > maxSkew {
+		return fault.Newf(fault.Unavailable, "the clocks differ by %s; more than a second breaks freshness", skew.Round(time.Millisecond))
+	}
+	return store.CheckSchema(ctx)
+}
+
+// awaitReady polls a dependency that gets ready by itself.
+func awaitReady(ctx context.Context, ready func(context.Context) error) error {
+	for {
+		err := ready(ctx)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+func printMigrations(s streams, states []postgres.MigrationState) error {
+	w := tabwriter.NewWriter(s.out, 0, 4, 2, ' ', 0)
+	fmt.Fprintln(w, "VERSION\tNAME\tAPPLIED")
+	for _, m := range states {
+		applied, name := "no", m.Name
+		if m.Applied {
+			applied = m.AppliedAt.Format(time.RFC3339)
+		}
+		if name == "" {
+			name = "(of a newer build)"
+		}
+		fmt.Fprintf(w, "%d\t%s\t%s\n", m.Version, name, applied)
+	}
+	return w.Flush()
+}

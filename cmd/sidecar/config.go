@@ -1,0 +1,82 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/patchbay-dev/patchbay/internal/config"
+	"github.com/patchbay-dev/patchbay/internal/secret"
+	"github.com/patchbay-dev/patchbay/tenant"
+	"github.com/patchbay-dev/patchbay/vault"
+)
+
+// loadConfig reads the config for a mode; warnings go to stderr. Every problem
+// of it is one line, and the exit code is that of wrong usage.
+func loadConfig(c *cobra.Command, s streams, env environment, mode config.Mode) (*config.Config, error) {
+	path := ""
+	if f := c.Flag("config"); f != nil {
+		path = f.Value.String()
+	}
+	cfg, warnings, err := config.Load(config.Options{Path: path, Environ: env, Mode: mode})
+	for _, w := range warnings {
+		fmt.Fprintf(s.err, "sidecar: warning: %s\n", w)
+	}
+	if err != nil {
+		return nil, usageError{err}
+	}
+	return cfg, nil
+}
+
+// issuersOf turns the config's issuers into the verifier's.
+func issuersOf(cfg *config.Config) []tenant.Issuer {
+	out := make([]tenant.Issuer, 0, len(cfg.JWT.Issuers))
+	for _, i := range cfg.JWT.Issuers {
+		t := tenant.Issuer{
+			Issuer: i.Issuer, JWKSURL: i.JWKSURL, JWKSFile: i.JWKSFile, PEMFile: i.PEMFile, HMACFile: i.HMACFile,
+			Audiences: i.Audiences, Algorithms: i.Algorithms, Tenant: i.Tenant, RoleMap: permissions(i.Roles),
+			Claims: tenant.Claims{
+				Tenant: i.Claims.Tenant, Organization: i.Claims.Organization,
+				Organizations: i.Claims.Organizations, Roles: i.Claims.Roles,
+			},
+		}
+		t.Discovery = i.Discovery
+		out = append(out, t)
+	}
+	return out
+}
+
+// permissions converts a role map; nil stays nil, which means "inherit".
+func permissions(roles map[string][]string) map[string][]tenant.Permission {
+	if roles == nil {
+		return nil
+	}
+	out := make(map[string][]tenant.Permission, len(roles))
+	for role, names := range roles {
+		for _, n := range names {
+			out[role] = append(out[role], tenant.Permission(n))
+		}
+	}
+	return out
+}
+
+// vaultOptions turns the config's vault section into the client's.
+func vaultOptions(cfg *config.Config) vault.Options {
+	v := cfg.Vault
+	return vault.Options{
+		Address: v.Address, Namespace: v.Namespace, Mount: v.Mount, Prefix: v.Prefix, CACertFile: v.CAFile,
+		Auth: vault.Auth{
+			Method: v.Auth.Method, MountPath: v.Auth.Mount, Role: v.Auth.Role,
+			RoleID: v.Auth.RoleID.Reveal(), RoleIDFile: v.Auth.RoleIDFile, SecretIDFile: v.Auth.SecretIDFile,
+			JWTFile: v.Auth.JWTFile, TokenFile: v.Auth.TokenFile,
+		},
+	}
+}
+
+// redisURL is the URL of the config's redis section; unset when there is none.
+func redisURL(cfg *config.Config) (secret.Value, error) {
+	if cfg.Redis.URLFile == "" {
+		return secret.Value{}, nil
+	}
+	return config.ReadSecret("redis.url_file", cfg.Redis.URLFile)
+}

@@ -1,0 +1,244 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/patchbay-dev/patchbay/connector/sqlite"
+	"github.com/patchbay-dev/patchbay/datafile"
+	"github.com/patchbay-dev/patchbay/datafile/importer"
+	"github.com/patchbay-dev/patchbay/examples"
+	"github.com/patchbay-dev/patchbay/httpapi"
+	"github.com/patchbay-dev/patchbay/internal/config"
+	"github.com/patchbay-dev/patchbay/internal/obs"
+	"github.com/patchbay-dev/patchbay/providers"
+	"github.com/patchbay-dev/patchbay/providers/builtin"
+	"github.com/patchbay-dev/patchbay/resolver"
+	"github.com/patchbay-dev/patchbay/tenant"
+	"github.com/patchbay-dev/patchbay/tenant/devissuer"
+	"github.com/patchbay-dev/patchbay/vault/sealed"
+)
+
+// What lies in a dev data dir.
+const (
+	storeFile  = "patchbay.db"
+	secretsDir = "secrets"
+	issuerDir  = "issuer"
+	lockFile   = "lock"
+)
+
+// devTenant is where a dev seed's records go that name no tenant.
+var devTenant = tenant.MustID("default")
+
+// embedded is the embedded store and secrets of a data dir, held by one process.
+type embedded struct {
+	dir     string
+	store   *sqlite.Store
+	secrets *sealed.Store
+	kinds   *providers.Registry
+	unlock  func()
+	fresh   bool // the data dir has just been made
+}
+
+// openEmbedded takes the data dir for this process.
+func openEmbedded(ctx context.Context, dir string, log *slog.Logger) (*embedded, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("the data dir %s cannot be made: %w", dir, err)
+	}
+	unlock, err := lockDir(filepath.Join(dir, lockFile))
+	if err != nil {
+		return nil, err
+	}
+	e := &embedded{dir: dir, unlock: unlock}
+	if _, err := os.Stat(filepath.Join(dir, storeFile)); errors.Is(err, os.ErrNotExist) {
+		e.fresh = true
+	}
+	if e.kinds, err = builtin.Registry(); err == nil {
+		if e.store, err = sqlite.Open(ctx, filepath.Join(dir, storeFile), sqlite.Options{Log: log}); err == nil {
+			e.secrets, err = sealed.Open(filepath.Join(dir, secretsDir), sealed.Options{})
+		}
+	}
+	if err != nil {
+		e.close()
+		return nil, err
+	}
+	return e, nil
+}
+
+func (e *embedded) close() {
+	if e.secrets != nil {
+		_ = e.secrets.Close() // nothing is buffered
+	}
+	if e.store != nil {
+		_ = e.store.Close() // every commit is on disk already
+	}
+	e.unlock()
+}
+
+// seed imports a data file, or the bundled example when path is "".
+func (e *embedded) seed(ctx context.Context, path string, env environment) error {
+	name, text, lookup := examples.AcmeName, string(examples.Acme), env.lookup
+	if path == "" {
+		lookup = func(name string) (string, bool) {
+			if v := env.get(name); v != "" || !slices.Contains(examples.AcmeVariables(), name) {
+				return v, v != ""
+			}
+			return "demo-" + strings.ReplaceAll(strings.ToLower(name), "_", "-"), true
+		}
+	} else {
+		b, err := os.ReadFile(path)
+		if err != nil {
+			return fmt.Errorf("reading the seed: %w", err)
+		}
+		name, text = path, string(b)
+	}
+	file, err := datafile.Parse(name, strings.NewReader(text), datafile.Limits{})
+	if err != nil {
+		return err
+	}
+	im := newImporter(e.store, e.secrets, e.kinds, lookup)
+	plan, err := im.Plan(ctx, file, importer.Options{DefaultTenant: devTenant, CreateOrganizations: true, Actor: "dev:seed"})
+	if err != nil {
+		return err
+	}
+	_, err = im.Apply(ctx, plan)
+	return err
+}
+
+func devCommand(s streams, env environment) *cobra.Command {
+	var dataDir, seed string
+	var verbose bool
+	c := &cobra.Command{
+		Use: "dev", Short: "Everything in one process, on embedded defaults", Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			cfg, err := loadConfig(c, s, env, config.ModeDev)
+			if err != nil {
+				return err
+			}
+			return runDev(c.Context(), s, env, cfg, devOptions{dataDir: dataDir, seed: seed, verbose: verbose})
+		},
+	}
+	c.Flags().StringVar(&dataDir, "data-dir", defaultDataDir, "where everything is kept")
+	c.Flags().StringVar(&seed, "seed", "", "data file to import (default: the bundled example, on the first start)")
+	c.Flags().BoolVar(&verbose, "verbose", false, "log every request")
+	return c
+}
+
+type devOptions struct {
+	dataDir, seed string
+	verbose       bool
+}
+
+// listener opens addr and names the variable that changes it when it is taken.
+func listener(ctx context.Context, addr, variable string) (net.Listener, error) {
+	var lc net.ListenConfig
+	ln, err := lc.Listen(ctx, "tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("%s cannot be listened on (%w): stop what uses it, or set %s to another address", addr, err, variable)
+	}
+	return ln, nil
+}
+
+func runDev(ctx context.Context, s streams, env environment, cfg *config.Config, o devOptions) error {
+	level := "warn"
+	if o.verbose {
+		level = "debug"
+	}
+	log := obs.NewLogger(s.err, level)
+
+	// Listeners first: a port in use is the likeliest failure, and must leave
+	// nothing behind.
+	local, err := listener(ctx, cfg.Local.Listen, "PATCHBAY_LOCAL_LISTEN")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = local.Close() }() // closed by its server as a rule
+	admin, err := listener(ctx, cfg.Admin.Listen, "PATCHBAY_ADMIN_LISTEN")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = admin.Close() }() // closed by its server as a rule
+	probes, err := listener(ctx, cfg.Probes.Listen, "PATCHBAY_PROBES_LISTEN")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = probes.Close() }() // closed by its server as a rule
+
+	e, err := openEmbedded(ctx, o.dataDir, log)
+	if err != nil {
+		return err
+	}
+	defer e.close()
+	if err := os.MkdirAll(filepath.Join(o.dataDir, issuerDir), 0o700); err != nil {
+		return fmt.Errorf("the data dir %s cannot be written: %w", o.dataDir, err)
+	}
+	issuer, err := devissuer.Open(filepath.Join(o.dataDir, issuerDir))
+	if err != nil {
+		return err
+	}
+	if e.fresh || o.seed != "" {
+		if err := e.seed(ctx, o.seed, env); err != nil {
+			if e.fresh {
+				e.discard()
+			}
+			return err
+		}
+	}
+	bus := resolver.NewBus()
+	relay := resolver.NewRelay(e.store, bus, log)
+	p, err := newPlane(planeOptions{
+		config: cfg, issuers: []tenant.Issuer{issuer.VerifierIssuer()}, kinds: e.kinds, log: log,
+		store: e.store, secrets: e.secrets, feed: bus, local: local, probes: probes,
+	})
+	if err != nil {
+		return err
+	}
+	p.background("relay", relay.Run)
+	control, err := httpapi.NewAdmin(httpapi.AdminOptions{JWKS: issuer.JWKS, CheckHost: true, AllowedHosts: cfg.Local.AllowedHosts})
+	if err != nil {
+		return err
+	}
+	p.serve(control, admin)
+	p.announce = func() error { return devBanner(s, issuer, local, admin, probes, o) }
+	return p.run(ctx)
+}
+
+// devBanner says what runs where, with a line to paste.
+func devBanner(s streams, issuer *devissuer.Issuer, local, admin, probes net.Listener, o devOptions) error {
+	token, err := issuer.Mint(devissuer.Claims{Tenant: "acme", Organization: "acme", Organizations: []string{"acme"}, TTL: 24 * time.Hour})
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(s.out, `Patchbay is up, on embedded defaults in %s
+
+  local API   http://%s
+  admin       http://%s
+  probes      http://%s/readyz
+
+Acme's storage backend, ready to use (the token lives 24 h):
+
+  curl -s -H "Authorization: Bearer %s" http://%s/v1/resolve/storage
+
+Another token:  sidecar token --tenant globex --org globex
+Loopback targets are allowed for connectors here; sidecar serve denies them. Ctrl-C stops.
+`, o.dataDir, local.Addr(), admin.Addr(), probes.Addr(), token, local.Addr())
+	return err
+}
+
+// discard removes what a failed first start made, so that the next one is a
+// first start again. Called with the lock held.
+func (e *embedded) discard() {
+	for _, name := range []string{storeFile, storeFile + "-wal", storeFile + "-shm", secretsDir} {
+		_ = os.RemoveAll(filepath.Join(e.dir, name)) // the seed's error is the one to report
+	}
+}

@@ -1,0 +1,215 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/patchbay-dev/patchbay/connector"
+	"github.com/patchbay-dev/patchbay/httpapi"
+	"github.com/patchbay-dev/patchbay/internal/config"
+	"github.com/patchbay-dev/patchbay/internal/obs"
+	"github.com/patchbay-dev/patchbay/providers"
+	"github.com/patchbay-dev/patchbay/resolver"
+	"github.com/patchbay-dev/patchbay/tenant"
+	"github.com/patchbay-dev/patchbay/vault"
+)
+
+// program is what a process runs: servers on open listeners and jobs. The first
+// failure ends everything; the end of its context drains.
+type program struct {
+	log      *slog.Logger
+	drain    time.Duration
+	servers  []served
+	jobs     []job
+	announce func() error // called when everything is about to serve
+	draining atomic.Bool
+}
+
+// server is what httpapi's apps have in common.
+type server interface {
+	Serve(net.Listener) error
+	Shutdown(ctx context.Context) error
+}
+
+type served struct {
+	server
+	ln net.Listener
+}
+
+type job struct {
+	name string
+	run  func(ctx context.Context) error
+}
+
+// background adds a job that runs until the program ends.
+func (p *program) background(name string, run func(ctx context.Context) error) {
+	p.jobs = append(p.jobs, job{name, run})
+}
+
+func (p *program) serve(s server, ln net.Listener) { p.servers = append(p.servers, served{s, ln}) }
+
+// run serves until ctx ends, then drains: what is in flight is finished, within
+// the drain budget.
+func (p *program) run(ctx context.Context) error {
+	if p.announce != nil {
+		if err := p.announce(); err != nil {
+			return err
+		}
+	}
+	g, gctx := errgroup.WithContext(ctx)
+	for _, j := range p.jobs {
+		g.Go(func() error {
+			if err := j.run(gctx); err != nil && gctx.Err() == nil {
+				return fmt.Errorf("%s: %w", j.name, err)
+			}
+			return nil
+		})
+	}
+	for _, s := range p.servers {
+		g.Go(func() error {
+			if err := s.Serve(s.ln); err != nil && gctx.Err() == nil {
+				return fmt.Errorf("serving %s: %w", s.ln.Addr(), err)
+			}
+			return nil
+		})
+	}
+	g.Go(func() error {
+		<-gctx.Done()
+		p.draining.Store(true)
+		budget, cancel := context.WithTimeout(context.WithoutCancel(ctx), p.drain)
+		defer cancel()
+		var errs []error
+		for _, s := range p.servers {
+			errs = append(errs, s.Shutdown(budget))
+		}
+		return errors.Join(errs...)
+	})
+	return g.Wait()
+}
+
+// planeOptions are the parts of a data plane. Listeners are open already, so
+// that a bind error came before anything started.
+type planeOptions struct {
+	config  *config.Config
+	issuers []tenant.Issuer
+	kinds   *providers.Registry
+	log     *slog.Logger
+	store   connector.Store
+	secrets vault.Store
+	shared  resolver.Shared // nil: none
+	feed    resolver.Feed   // nil: none; freshness by TTL alone
+	local   net.Listener
+	unix    bool // local is a Unix socket
+	probes  net.Listener
+	redis   func(ctx context.Context) error // nil: none configured
+}
+
+// newPlane wires a data plane: the local API over a resolver, with probes. It
+// starts nothing.
+func newPlane(o planeOptions) (*program, error) {
+	cfg := o.config
+	p := &program{log: o.log, drain: cfg.Drain}
+	verifier, err := tenant.NewVerifier(tenant.VerifierOptions{
+		Issuers: o.issuers, RoleMap: permissions(cfg.JWT.Roles), Log: o.log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	maxStale := make(map[providers.Category]time.Duration, len(cfg.Cache.MaxStaleByCategory))
+	for name, d := range cfg.Cache.MaxStaleByCategory {
+		maxStale[providers.Category(name)] = d
+	}
+	answers, err := resolver.New(resolver.Options{
+		Database: o.store, Secrets: o.secrets, Shared: o.shared, Kinds: o.kinds, Log: o.log,
+		TTL: cfg.Cache.TTL, NegativeTTL: cfg.Cache.NegativeTTL, MaxStale: cfg.Cache.MaxStale,
+		MaxStaleByCategory: maxStale, MaxBytes: int(cfg.Cache.MaxBytes),
+	})
+	if err != nil {
+		return nil, err
+	}
+	metrics := obs.NewRegistry()
+	resolverMetrics(metrics, answers)
+	local, err := httpapi.NewLocal(httpapi.LocalOptions{
+		Verifier: verifier, Resolver: answers, Categories: o.kinds, Log: o.log, Registry: metrics,
+		AllowedHosts: cfg.Local.AllowedHosts, TrustedForwarders: cfg.Local.TrustedForwarders,
+		TokenFile: cfg.Local.TokenFile, Deadline: cfg.Local.Deadline, UnixSocket: o.unix,
+	})
+	if err != nil {
+		return nil, err
+	}
+	w := newWatch(o.log)
+	w.add("postgres", func(ctx context.Context) error { _, err := o.store.Ping(ctx); return err })
+	w.add("vault", o.secrets.Ready)
+	if o.redis != nil {
+		w.add("redis", o.redis)
+	}
+	probes := httpapi.NewProbes(httpapi.ProbesOptions{
+		Metrics: metrics.Handler(),
+		Live:    func() error { return nil },
+		Ready: func() []httpapi.Dependency {
+			// Ready means "can serve": from memory, or from both upstreams. Redis
+			// never counts.
+			held := answers.Held()
+			deps := w.dependencies(func(name string) bool { return name != "redis" && !held })
+			for _, i := range verifier.Ready() {
+				d := httpapi.Dependency{Name: "issuer " + i.Issuer, OK: i.Ready, Required: true}
+				if !i.Ready {
+					d.Detail = "its keys were never fetched"
+				}
+				deps = append(deps, d)
+			}
+			if p.draining.Load() {
+				deps = append(deps, httpapi.Dependency{Name: "drain", Required: true, Detail: "the process is leaving"})
+			}
+			return deps
+		},
+	})
+	p.serve(local, o.local)
+	p.serve(probes, o.probes)
+	p.background("keys", verifier.Run)
+	p.background("freshness", answers.Keep)
+	p.background("dependencies", w.run)
+	if o.feed != nil {
+		p.background("changes", func(ctx context.Context) error { return answers.Listen(ctx, o.feed) })
+	}
+	return p, nil
+}
+
+// resolverMetrics exposes what the resolver counts.
+func resolverMetrics(m *obs.Registry, r *resolver.Resolver) {
+	s := &r.Stats
+	for name, c := range map[string]struct {
+		help string
+		n    *atomic.Int64
+	}{
+		"database_reads_total":   {"Slots and connectors read from the database.", &s.DatabaseReads},
+		"revision_reads_total":   {"Batched revision statements.", &s.RevisionReads},
+		"vault_reads_total":      {"Secret bundles read from Vault.", &s.VaultReads},
+		"redis_reads_total":      {"Reads of the shared cache.", &s.RedisReads},
+		"redis_hits_total":       {"Reads of the shared cache that answered.", &s.RedisHits},
+		"redis_errors_total":     {"Calls of the shared cache that failed.", &s.RedisErrors},
+		"stale_served_total":     {"Answers served while the database was away.", &s.StaleServed},
+		"went_back_total":        {"Times the database was found below a revision it had told.", &s.WentBack},
+		"messages_total":         {"Change messages heard.", &s.Messages},
+		"feed_breaks_total":      {"Subscriptions that ended or missed a number.", &s.Breaks},
+		"unchanged_total":        {"Suspect answers that were found to be the same.", &s.Unchanged},
+		"database_outages_total": {"Database calls without an answer.", &s.DatabaseOutages},
+		"vault_outages_total":    {"Vault reads without an answer.", &s.VaultOutages},
+	} {
+		m.CounterFunc(name, c.help, c.n.Load)
+	}
+	m.GaugeFunc("clock_skew_seconds", "Last seen difference to the database's clock.", func() float64 { return float64(s.ClockSkewSeconds.Load()) })
+	m.GaugeFunc("feed_connected", "1 while the change feed proves that nothing is missing.", func() float64 {
+		if r.Connected() {
+			return 1
+		}
+		return 0
+	})
+}

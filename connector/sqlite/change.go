@@ -1,0 +1,237 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/patchbay-dev/patchbay/connector"
+	"github.com/patchbay-dev/patchbay/internal/fault"
+	"github.com/patchbay-dev/patchbay/tenant"
+)
+
+// Change implements connector.Changer. A Change within fn would wait for the
+// writer that fn itself holds, until its context ends.
+func (s *Store) Change(ctx context.Context, c connector.Change, fn func(context.Context, connector.Tx) error) (map[tenant.ID]int64, error) {
+	if c.Actor == "" {
+		return nil, fault.New(fault.InvalidArgument, "a change needs an actor")
+	}
+	locks, err := plan(c)
+	if err != nil {
+		return nil, err
+	}
+	revisions, err := s.change(ctx, c, locks, fn)
+	if errors.Is(err, connector.ErrNoChange) {
+		present, err := s.Revisions(ctx, c.Tenants)
+		return present.Revision, err
+	}
+	if err != nil {
+		return nil, err
+	}
+	select {
+	case s.committed <- struct{}{}:
+	default: // a signal waits already, and says as much
+	}
+	return revisions, nil
+}
+
+// lock is one tenant of a change: to move, or to create.
+type lock struct {
+	id     tenant.ID
+	create *connector.Tenant
+}
+
+// plan puts existing and new tenants in one id order.
+func plan(c connector.Change) ([]lock, error) {
+	var locks []lock
+	for _, id := range c.Tenants {
+		locks = append(locks, lock{id: id})
+	}
+	for i := range c.Create {
+		locks = append(locks, lock{id: c.Create[i].ID, create: &c.Create[i]})
+	}
+	slices.SortStableFunc(locks, func(a, b lock) int { return a.id.Compare(b.id) })
+	for i, l := range locks {
+		if l.id.IsZero() {
+			return nil, fault.New(fault.InvalidArgument, "a change names a tenant without id")
+		}
+		if i > 0 && locks[i-1].id == l.id {
+			return nil, fault.New(fault.InvalidArgument, "a change names a tenant twice")
+		}
+	}
+	return locks, nil
+}
+
+func (s *Store) change(ctx context.Context, c connector.Change, locks []lock, fn func(context.Context, connector.Tx) error) (map[tenant.ID]int64, error) {
+	begun, err := s.write.BeginTx(ctx, nil)
+	if err != nil {
+		return nil, s.classify(ctx, err)
+	}
+	defer begun.Rollback() //nolint:errcheck // after a commit it does nothing; before, the connection is dropped
+	t := &tx{store: s, sql: begun, change: c, now: s.now(), revisions: make(map[tenant.ID]int64, len(locks)), noted: map[tenant.ID]bool{}}
+	for _, l := range locks {
+		if err := t.lock(ctx, l); err != nil {
+			return nil, err
+		}
+	}
+	if err := fn(ctx, t); err != nil {
+		// A failed statement decides over "no change": fn cannot know.
+		if errors.Is(err, connector.ErrNoChange) && t.failed != nil {
+			return nil, t.failed
+		}
+		return nil, err
+	}
+	if t.failed != nil {
+		return nil, t.failed
+	}
+	for _, l := range locks {
+		if !t.noted[l.id] {
+			// The revision moved, so readers must hear of it; it names nothing.
+			if err := t.note(ctx, connector.Message{Tenant: l.id}); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if !c.SecretsWritten.IsZero() && s.now().Sub(c.SecretsWritten) > connector.MaxSecretAge {
+		return nil, fault.New(fault.DeadlineExceeded, "the change took too long after its secrets were written, try again")
+	}
+	if err := begun.Commit(); err != nil {
+		return nil, s.classify(ctx, err)
+	}
+	return t.revisions, nil
+}
+
+// tx implements connector.Tx.
+type tx struct {
+	store     *Store
+	sql       *sql.Tx
+	change    connector.Change
+	now       time.Time
+	revisions map[tenant.ID]int64
+	noted     map[tenant.ID]bool // tenants with an outbox row
+	// failed is the first failed statement. SQLite would commit what came
+	// before it; a write of several statements must not be kept by half.
+	failed error
+}
+
+// Tenant implements connector.Tx.
+func (t *tx) Tenant(id tenant.ID) connector.TenantTx { return &tenantTx{tx: t, id: id} }
+
+// query runs one statement; scan may be nil. It returns the number of rows.
+func (t *tx) query(ctx context.Context, scan func(*sql.Rows) error, statement string, args ...any) (n int, err error) {
+	if t.failed != nil {
+		return 0, t.failed
+	}
+	err = queryOn(ctx, t.sql, func(rows *sql.Rows) error {
+		n++
+		if scan == nil {
+			return nil
+		}
+		return scan(rows)
+	}, statement, args...)
+	return n, t.fail(t.store.classify(ctx, err))
+}
+
+func (t *tx) exec(ctx context.Context, statement string, args ...any) error {
+	if t.failed != nil {
+		return t.failed
+	}
+	_, err := t.sql.ExecContext(ctx, statement, args...)
+	return t.fail(t.store.classify(ctx, err))
+}
+
+// fail makes an error final for the transaction.
+func (t *tx) fail(err error) error {
+	if t.failed == nil {
+		t.failed = err
+	}
+	return err
+}
+
+// lock moves a tenant's revision, or creates the tenant.
+func (t *tx) lock(ctx context.Context, l lock) error {
+	var revision int64
+	scan := func(rows *sql.Rows) error { return rows.Scan(&revision) }
+	if l.create == nil {
+		n, err := t.query(ctx, scan, `UPDATE tenants SET revision = max(revision + 1, ?2) WHERE id = ?1 RETURNING revision`,
+			l.id.String(), t.now.UnixMilli())
+		if err == nil && n == 0 {
+			err = noTenant()
+		}
+		t.revisions[l.id] = revision
+		return err
+	}
+	c := l.create
+	n, err := t.query(ctx, scan, `INSERT INTO tenants (id, external_id, name, status, no_update, revision, created_at, updated_at)
+		VALUES (?1, ?2, ?3, ?4, ?5, max(1, ?6), ?7, ?7) ON CONFLICT (id) DO NOTHING RETURNING revision`,
+		c.ID.String(), null(c.ExternalID), c.Name, string(c.Status), c.NoUpdate, t.now.UnixMilli(), micros(t.now))
+	if err != nil {
+		return err
+	}
+	if n == 0 {
+		return fault.New(fault.AlreadyExists, "the tenant already exists")
+	}
+	t.revisions[l.id] = revision
+	if err := t.audit(ctx, l.id, "tenant.create", l.id.String(), []string{"name", "status"}); err != nil {
+		return err
+	}
+	return t.note(ctx, connector.Message{Tenant: l.id, All: true, Status: true})
+}
+
+// note leaves an outbox row.
+func (t *tx) note(ctx context.Context, m connector.Message) error {
+	t.noted[m.Tenant] = true
+	return t.exec(ctx, `INSERT INTO outbox
+		(tenant_id, revision, all_organizations, organization_id, category, connector_id, status, at)
+		VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)`,
+		m.Tenant.String(), t.revisions[m.Tenant], m.All, null(m.Organization.String()), null(string(m.Category)),
+		null(m.Connector.String()), m.Status, micros(t.now))
+}
+
+// audit leaves an audit row: names of what changed, never a value.
+func (t *tx) audit(ctx context.Context, id tenant.ID, action, target string, fields []string) error {
+	if fields == nil {
+		fields = []string{}
+	}
+	names, err := json.Marshal(fields)
+	if err != nil {
+		return t.fail(unreadable(err))
+	}
+	return t.exec(ctx, `INSERT INTO audit (tenant_id, at, actor, action, target, outcome, request_id, fields)
+		VALUES (?1, ?2, ?3, ?4, ?5, 'ok', ?6, ?7)`,
+		id.String(), micros(t.now), t.change.Actor, action, target, t.change.Request, string(names))
+}
+
+// RecordTest implements connector.Changer.
+func (s *Store) RecordTest(ctx context.Context, t tenant.ID, id connector.ID, version int64, state connector.State, report []byte) error {
+	begun, err := s.write.BeginTx(ctx, nil)
+	if err != nil {
+		return s.classify(ctx, err)
+	}
+	defer begun.Rollback() //nolint:errcheck // after a commit it does nothing; before, the connection is dropped
+	w := &tx{store: s, sql: begun}
+	var stored int64
+	n, err := w.query(ctx, func(rows *sql.Rows) error { return rows.Scan(&stored) },
+		`SELECT c.version FROM connectors c WHERE c.tenant_id = ?1 AND c.id = ?2 AND c.deleted_at IS NULL`, t.String(), id.String())
+	switch {
+	case err != nil:
+		return err
+	case n == 0:
+		return noConnector()
+	case stored != version:
+		return stale()
+	}
+	err = w.exec(ctx, `UPDATE connectors SET state = ?3, last_test = ?4 WHERE tenant_id = ?1 AND id = ?2`,
+		t.String(), id.String(), string(state), null(string(report)))
+	if err != nil {
+		return err
+	}
+	return s.classify(ctx, begun.Commit())
+}
+
+func noConnector() error { return fault.New(fault.NotFound, "there is no such connector") }
+
+func stale() error { return fault.New(fault.StaleVersion, "the connector has changed meanwhile") }

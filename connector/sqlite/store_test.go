@@ -1,0 +1,39 @@
+package sqlite
+
+import (
+	"path/filepath"
+	"testing"
+
+	"github.com/patchbay-dev/patchbay/connector"
+	"github.com/patchbay-dev/patchbay/connector/storetest"
+	"github.com/patchbay-dev/patchbay/tenant"
+)
+
+func TestStore(t *testing.T) {
+	storetest.Run(t, storetest.Harness{
+		New: func(t testing.TB) connector.Store {
+			return openAt(t, filepath.Join(t.TempDir(), "store.db"), Options{})
+		},
+		SetGrant: func(t testing.TB, s connector.Store, tn tenant.ID, id connector.ID, status connector.GrantStatus) {
+			_, err := s.(*Store).write.ExecContext(t.Context(), `INSERT INTO oauth_grants (tenant_id, connector_id, status, updated_at)
+				VALUES (?1, ?2, ?3, 0) ON CONFLICT DO UPDATE SET status = excluded.status`, tn.String(), id.String(), string(status))
+			if err != nil {
+				t.Fatal(err)
+			}
+		},
+	})
+}
+
+func openAt(t testing.TB, path string, o Options) *Store {
+	t.Helper()
+	s, err := Open(t.Context(), path, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
