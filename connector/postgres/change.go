@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
-	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/patchbay-dev/patchbay/connector"
+	"github.com/patchbay-dev/patchbay/connector/internal/change"
 	"github.com/patchbay-dev/patchbay/internal/fault"
 	"github.com/patchbay-dev/patchbay/tenant"
 )
@@ -22,10 +22,7 @@ const (
 
 // Change implements connector.Changer.
 func (s *Store) Change(ctx context.Context, c connector.Change, fn func(context.Context, connector.Tx) error) (map[tenant.ID]int64, error) {
-	if c.Actor == "" {
-		return nil, fault.New(fault.InvalidArgument, "a change needs an actor")
-	}
-	locks, err := plan(c)
+	locks, err := change.Plan(c)
 	if err != nil {
 		return nil, err
 	}
@@ -58,34 +55,6 @@ func pause(ctx context.Context, attempt int) error {
 	case <-ctx.Done():
 		return classify(ctx, ctx.Err())
 	}
-}
-
-// lock is one tenant of a change: to move, or to create.
-type lock struct {
-	id     tenant.ID
-	create *connector.Tenant
-}
-
-// plan puts existing and new tenants in one id order: two changes that share
-// tenants then wait for each other and never in a circle.
-func plan(c connector.Change) ([]lock, error) {
-	var locks []lock
-	for _, id := range c.Tenants {
-		locks = append(locks, lock{id: id})
-	}
-	for i := range c.Create {
-		locks = append(locks, lock{id: c.Create[i].ID, create: &c.Create[i]})
-	}
-	slices.SortStableFunc(locks, func(a, b lock) int { return a.id.Compare(b.id) })
-	for i, l := range locks {
-		if l.id.IsZero() {
-			return nil, fault.New(fault.InvalidArgument, "a change names its tenants")
-		}
-		if i > 0 && locks[i-1].id == l.id && (l.create != nil || locks[i-1].create != nil) {
-			return nil, fault.New(fault.InvalidArgument, "a change names a tenant once")
-		}
-	}
-	return slices.CompactFunc(locks, func(a, b lock) bool { return a.id == b.id }), nil
 }
 
 // present answers a change that changed nothing.
@@ -123,7 +92,7 @@ func (s *Store) rollback(tx pgx.Tx) {
 	_ = tx.Rollback(ctx) // a connection that fails here is dropped by the pool
 }
 
-func (s *Store) changeOnce(ctx context.Context, c connector.Change, locks []lock, fn func(context.Context, connector.Tx) error) (map[tenant.ID]int64, error) {
+func (s *Store) changeOnce(ctx context.Context, c connector.Change, locks []change.Lock, fn func(context.Context, connector.Tx) error) (map[tenant.ID]int64, error) {
 	pgtx, err := s.begin(ctx)
 	if err != nil {
 		return nil, err
@@ -150,9 +119,9 @@ func (s *Store) changeOnce(ctx context.Context, c connector.Change, locks []lock
 		return nil, t.failed
 	}
 	for _, l := range locks {
-		if !t.noted[l.id] {
+		if !t.noted[l.ID] {
 			// The revision moved, so sidecars must hear of it; it names nothing.
-			if err := t.note(ctx, connector.Message{Tenant: l.id}); err != nil {
+			if err := t.note(ctx, connector.Message{Tenant: l.ID}); err != nil {
 				return nil, err
 			}
 		}
@@ -239,21 +208,21 @@ func (t *tx) queryOnce(ctx context.Context, id tenant.ID, sql string, args []any
 
 // lock moves a tenant's revision, which is its lock and its commit order, or
 // creates it. Nothing else may come before it in the transaction.
-func (t *tx) lock(ctx context.Context, l lock) error {
+func (t *tx) lock(ctx context.Context, l change.Lock) error {
 	var revision int64
 	scan := func(rows pgx.Rows) error { return rows.Scan(&revision) }
-	if l.create == nil {
-		n, err := t.query(ctx, l.id, `UPDATE tenants SET revision =
+	if l.Create == nil {
+		n, err := t.query(ctx, l.ID, `UPDATE tenants SET revision =
 			greatest(revision + 1, (extract(epoch FROM clock_timestamp()) * 1000)::bigint)
-			WHERE id = $1 RETURNING revision`, []any{l.id.String()}, scan)
+			WHERE id = $1 RETURNING revision`, []any{l.ID.String()}, scan)
 		if err == nil && n == 0 {
 			err = fault.New(fault.NotFound, "there is no such tenant")
 		}
-		t.revisions[l.id] = revision
+		t.revisions[l.ID] = revision
 		return err
 	}
-	c := l.create
-	n, err := t.query(ctx, l.id, `INSERT INTO tenants (id, external_id, name, status, no_update, revision)
+	c := l.Create
+	n, err := t.query(ctx, l.ID, `INSERT INTO tenants (id, external_id, name, status, no_update, revision)
 		VALUES ($1, $2, $3, $4, $5, (extract(epoch FROM clock_timestamp()) * 1000)::bigint)
 		ON CONFLICT (id) DO NOTHING RETURNING revision`,
 		[]any{c.ID.String(), null(c.ExternalID), c.Name, string(c.Status), c.NoUpdate}, scan)
@@ -263,11 +232,11 @@ func (t *tx) lock(ctx context.Context, l lock) error {
 	if n == 0 {
 		return fault.New(fault.AlreadyExists, "the tenant already exists")
 	}
-	t.revisions[l.id] = revision
-	if err := t.audit(ctx, l.id, "tenant.create", l.id.String(), []string{"name", "status"}); err != nil {
+	t.revisions[l.ID] = revision
+	if err := t.audit(ctx, l.ID, "tenant.create", l.ID.String(), []string{"name", "status"}); err != nil {
 		return err
 	}
-	return t.note(ctx, connector.Message{Tenant: l.id, All: true, Status: true})
+	return t.note(ctx, connector.Message{Tenant: l.ID, All: true, Status: true})
 }
 
 // note leaves an outbox row.
@@ -283,9 +252,6 @@ func (t *tx) note(ctx context.Context, m connector.Message) error {
 
 // audit leaves an audit row: names of what changed, never a value.
 func (t *tx) audit(ctx context.Context, id tenant.ID, action, target string, fields []string) error {
-	if fields == nil {
-		fields = []string{}
-	}
 	_, err := t.query(ctx, id, `INSERT INTO audit (tenant_id, actor, action, target, outcome, request_id, fields)
 		VALUES ($1, $2, $3, $4, 'ok', $5, $6::text[])`,
 		[]any{id.String(), t.change.Actor, action, target, t.change.Request, fields}, nil)
@@ -294,6 +260,11 @@ func (t *tx) audit(ctx context.Context, id tenant.ID, action, target string, fie
 
 // RecordTest implements connector.Changer.
 func (s *Store) RecordTest(ctx context.Context, t tenant.ID, id connector.ID, version int64, state connector.State, report []byte) error {
+	if len(report) > 0 {
+		if err := change.CheckReport(report); err != nil {
+			return err
+		}
+	}
 	pgtx, err := s.begin(ctx)
 	if err != nil {
 		return err

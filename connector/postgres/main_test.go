@@ -65,6 +65,11 @@ func TestStore(t *testing.T) {
 			as(t, s.(*Store), tn, `INSERT INTO oauth_grants (tenant_id, connector_id, status) VALUES ($1, $2::uuid, $3)
 				ON CONFLICT (tenant_id, connector_id) DO UPDATE SET status = excluded.status`, tn.String(), id.String(), string(status))
 		},
+		Force: func(t testing.TB, s connector.Store, tn tenant.ID, id connector.ID, set string) error {
+			return s.(*Store).read(within(t, 30*time.Second), scope{tenant: tn},
+				`UPDATE connectors SET `+set+` WHERE tenant_id = $1 AND id = $2::uuid`,
+				[]any{tn.String(), id.String()}, func(pgx.Rows) error { return nil })
+		},
 	})
 }
 

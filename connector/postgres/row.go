@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/patchbay-dev/patchbay/connector"
+	"github.com/patchbay-dev/patchbay/connector/internal/change"
 	"github.com/patchbay-dev/patchbay/providers"
 	"github.com/patchbay-dev/patchbay/tenant"
 )
@@ -94,11 +95,11 @@ func decodeParams(c *connector.Connector, params, secrets string) error {
 		}
 	}
 	for name, row := range rows {
-		value, err := decodeValue(row.Value)
+		value, err := change.DecodeValue(string(row.Value))
 		if err != nil {
 			return err
 		}
-		imported, err := decodeValue(row.Imported)
+		imported, err := change.DecodeValue(string(row.Imported))
 		if err != nil {
 			return err
 		}
@@ -148,13 +149,17 @@ func encodeParams(c *connector.Connector) (params, secrets map[string]paramRow, 
 	params = make(map[string]paramRow, len(c.Params))
 	for name, p := range c.Params {
 		row := paramRow{Writer: string(p.Writer), UpdatedAt: p.UpdatedAt.UnixMicro()}
-		if row.Value, err = encodeValue(p.Value); err != nil {
+		value, err := change.EncodeValue(p.Value)
+		if err != nil {
 			return nil, nil, err
 		}
+		row.Value = json.RawMessage(value)
 		if p.Imported != nil {
-			if row.Imported, err = encodeValue(p.Imported); err != nil {
+			imported, err := change.EncodeValue(p.Imported)
+			if err != nil {
 				return nil, nil, err
 			}
+			row.Imported = json.RawMessage(imported)
 		}
 		params[name] = row
 	}

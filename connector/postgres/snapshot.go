@@ -15,7 +15,7 @@ import (
 
 // The resolution statements start at the tenant and join to the left, so that a
 // missing tenant is no row at all and a missing connector is a row of nulls:
-// both answers come with the same statement. $1 tenant, $2 organization or ”.
+// both answers come with the same statement. $1 tenant, $2 organization or empty text.
 const (
 	snapshotHead = `SELECT t.revision, t.status, o.active, g.status, ` + connectorColumns + `
 	FROM tenants t

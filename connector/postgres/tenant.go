@@ -2,16 +2,14 @@ package postgres
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/patchbay-dev/patchbay/connector"
+	"github.com/patchbay-dev/patchbay/connector/internal/change"
 	"github.com/patchbay-dev/patchbay/internal/fault"
-	"github.com/patchbay-dev/patchbay/providers"
 	"github.com/patchbay-dev/patchbay/tenant"
 )
 
@@ -142,7 +140,7 @@ func (r *reader) History(ctx context.Context, id connector.ID) (list []connector
 			err := rows.Scan(&v.Version, &v.Revision, &record, &v.Actor, &v.At)
 			if err == nil {
 				v.At = v.At.UTC()
-				v.Connector, err = decodeRecord([]byte(record))
+				v.Connector, err = change.DecodeRecord(record)
 			}
 			list = append(list, v)
 			return err
@@ -173,75 +171,4 @@ func (r *reader) Pinned(ctx context.Context, id connector.ID, pin connector.Pin)
 		[]any{null(id.String()), null(pin.String())},
 		func(rows pgx.Rows) error { return rows.Scan(&pinned) })
 	return pinned, err
-}
-
-// record is a connector in a history row. Params are kept as their table keeps
-// them; of a secret there is a version number, never a value.
-type record struct {
-	ID            connector.ID        `json:"id"`
-	ExternalID    string              `json:"external_id,omitempty"`
-	Name          string              `json:"name"`
-	Category      string              `json:"category"`
-	Kind          string              `json:"kind"`
-	SchemaVersion int                 `json:"schema_version"`
-	Organization  string              `json:"organization,omitempty"`
-	State         string              `json:"state"`
-	Active        bool                `json:"active"`
-	Default       bool                `json:"default"`
-	BlockPinned   bool                `json:"block_pinned,omitempty"`
-	NoUpdate      bool                `json:"no_update,omitempty"`
-	Pin           connector.Pin       `json:"pin"`
-	Version       int64               `json:"version"`
-	CreatedAt     time.Time           `json:"created_at"`
-	UpdatedAt     time.Time           `json:"updated_at"`
-	DeletedAt     time.Time           `json:"deleted_at,omitzero"`
-	Params        map[string]paramRow `json:"params,omitempty"`
-	Secrets       map[string]paramRow `json:"secrets,omitempty"`
-	// LastTest is a string, because jsonb would reformat the report.
-	LastTest string `json:"last_test,omitempty"`
-}
-
-func encodeRecord(c *connector.Connector) (string, error) {
-	r := record{
-		ID: c.ID, ExternalID: c.ExternalID, Name: c.Name, Category: string(c.Category), Kind: string(c.Kind),
-		SchemaVersion: c.SchemaVersion, Organization: c.Organization.String(), State: string(c.State),
-		Active: c.Active, Default: c.Default, BlockPinned: c.BlockPinned, NoUpdate: c.NoUpdate, Pin: c.Pin,
-		Version: c.Version, CreatedAt: c.CreatedAt, UpdatedAt: c.UpdatedAt, DeletedAt: c.DeletedAt,
-		LastTest: string(c.LastTest),
-	}
-	var err error
-	if r.Params, r.Secrets, err = encodeParams(c); err != nil {
-		return "", err
-	}
-	b, err := json.Marshal(r)
-	if err != nil {
-		return "", fault.New(fault.InvalidArgument, "the record is not storable").WithCause(err)
-	}
-	return string(b), nil
-}
-
-func decodeRecord(b []byte) (connector.Connector, error) {
-	var r struct {
-		record
-		Params  json.RawMessage `json:"params"`
-		Secrets json.RawMessage `json:"secrets"`
-	}
-	if err := json.Unmarshal(b, &r); err != nil {
-		return connector.Connector{}, err
-	}
-	organization, err := organizationOf(null(r.Organization))
-	if err != nil {
-		return connector.Connector{}, err
-	}
-	c := connector.Connector{
-		ID: r.ID, ExternalID: r.ExternalID, Name: r.Name, Category: providers.Category(r.Category), Kind: providers.Kind(r.Kind),
-		SchemaVersion: r.SchemaVersion, Organization: organization, State: connector.State(r.State),
-		Active: r.Active, Default: r.Default, BlockPinned: r.BlockPinned, NoUpdate: r.NoUpdate, Pin: r.Pin,
-		Version: r.Version, CreatedAt: r.CreatedAt, UpdatedAt: r.UpdatedAt, DeletedAt: r.DeletedAt,
-		Params: map[string]connector.Param{}, Secrets: map[string]connector.SecretInfo{},
-	}
-	if r.LastTest != "" {
-		c.LastTest = json.RawMessage(r.LastTest)
-	}
-	return c, decodeParams(&c, string(r.Params), string(r.Secrets))
 }

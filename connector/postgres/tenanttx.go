@@ -1,17 +1,14 @@
 package postgres
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
-	"maps"
-	"reflect"
-	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/patchbay-dev/patchbay/connector"
+	"github.com/patchbay-dev/patchbay/connector/internal/change"
 	"github.com/patchbay-dev/patchbay/internal/fault"
 	"github.com/patchbay-dev/patchbay/providers"
 	"github.com/patchbay-dev/patchbay/tenant"
@@ -48,8 +45,8 @@ func (t *tenantTx) UpdateTenant(ctx context.Context, fn func(*connector.Tenant) 
 	if err := fn(&next); err != nil {
 		return err
 	}
-	if next.ID != old.ID {
-		return fault.New(fault.InvalidArgument, "a tenant's id never changes")
+	if err := change.CheckTenantUpdate(&old, &next); err != nil {
+		return err
 	}
 	_, err = t.query(ctx, `UPDATE tenants SET external_id = $2, name = $3, status = $4, no_update = $5,
 		updated_at = clock_timestamp() WHERE id = $1`,
@@ -57,12 +54,7 @@ func (t *tenantTx) UpdateTenant(ctx context.Context, fn func(*connector.Tenant) 
 	if err != nil {
 		return err
 	}
-	var fields fieldNames
-	fields.add("external_id", next.ExternalID != old.ExternalID)
-	fields.add("name", next.Name != old.Name)
-	fields.add("status", next.Status != old.Status)
-	fields.add("noupdate", next.NoUpdate != old.NoUpdate)
-	if err := t.tx.audit(ctx, t.id, "tenant.update", t.id.String(), fields); err != nil {
+	if err := t.tx.audit(ctx, t.id, "tenant.update", t.id.String(), change.TenantFields(&old, &next)); err != nil {
 		return err
 	}
 	return t.tx.note(ctx, connector.Message{Tenant: t.id, All: true, Status: next.Status != old.Status})
@@ -70,13 +62,14 @@ func (t *tenantTx) UpdateTenant(ctx context.Context, fn func(*connector.Tenant) 
 
 // PutOrganization implements connector.TenantTx.
 func (t *tenantTx) PutOrganization(ctx context.Context, o connector.Organization) error {
-	if o.ID.IsZero() {
-		return fault.New(fault.InvalidArgument, "an organization needs an id")
+	if err := change.CheckOrganization(&o); err != nil {
+		return err
 	}
-	var old connector.Organization
-	n, err := t.query(ctx, `SELECT `+organizationColumns+` FROM organizations o WHERE o.tenant_id = $1 AND o.id = $2 FOR UPDATE`,
-		[]any{o.ID.String()}, func(rows pgx.Rows) (err error) {
-			old, err = scanOrganization(rows)
+	var old *connector.Organization
+	_, err := t.query(ctx, `SELECT `+organizationColumns+` FROM organizations o WHERE o.tenant_id = $1 AND o.id = $2 FOR UPDATE`,
+		[]any{o.ID.String()}, func(rows pgx.Rows) error {
+			found, err := scanOrganization(rows)
+			old = &found
 			return err
 		})
 	if err != nil {
@@ -90,23 +83,22 @@ func (t *tenantTx) PutOrganization(ctx context.Context, o connector.Organization
 		return err
 	}
 	action := "organization.update"
-	if n == 0 {
+	if old == nil {
 		action = "organization.create"
 	}
-	var fields fieldNames
-	fields.add("external_id", n == 0 || o.ExternalID != old.ExternalID)
-	fields.add("name", n == 0 || o.Name != old.Name)
-	fields.add("active", n == 0 || o.Active != old.Active)
-	fields.add("noupdate", n == 0 || o.NoUpdate != old.NoUpdate)
-	if err := t.tx.audit(ctx, t.id, action, o.ID.String(), fields); err != nil {
+	if err := t.tx.audit(ctx, t.id, action, o.ID.String(), change.OrganizationFields(old, &o)); err != nil {
 		return err
 	}
-	return t.tx.note(ctx, connector.Message{Tenant: t.id, Organization: o.ID, Status: n == 0 || o.Active != old.Active})
+	return t.tx.note(ctx, connector.Message{Tenant: t.id, Organization: o.ID, Status: old == nil || o.Active != old.Active})
 }
 
 // Insert implements connector.TenantTx.
 func (t *tenantTx) Insert(ctx context.Context, c connector.Connector) error {
+	c = change.Copy(&c)
 	c.Version = 1
+	if err := change.Check(&c); err != nil {
+		return err
+	}
 	sql := `INSERT INTO connectors (tenant_id, id, external_id, name, category, kind, schema_version,
 		organization_id, state, active, is_default, block_pinned, no_update, pin, last_test, version, deleted_at,
 		created_at, updated_at)
@@ -130,21 +122,15 @@ func (t *tenantTx) Update(ctx context.Context, id connector.ID, version int64, f
 	if old.Version != version {
 		return fault.New(fault.StaleVersion, "the connector has changed meanwhile")
 	}
-	next := copyOf(old)
+	next := change.Copy(old)
 	if err := fn(&next); err != nil {
 		return err
 	}
-	if next.ID != old.ID || next.Kind != old.Kind || next.Category != old.Category || next.Organization != old.Organization {
-		return fault.New(fault.InvalidArgument, "a connector's id, kind, category and organization never change")
+	next = change.Copy(&next) // fn may have kept what it put in
+	if err := change.CheckUpdate(old, &next); err != nil {
+		return err
 	}
-	action := "connector.update"
-	switch {
-	case old.DeletedAt.IsZero() && !next.DeletedAt.IsZero():
-		action = "connector.delete"
-	case !old.DeletedAt.IsZero() && next.DeletedAt.IsZero():
-		action = "connector.restore"
-	}
-	return t.replace(ctx, action, old, &next)
+	return t.replace(ctx, change.Action(old, &next), old, &next)
 }
 
 // replace stores next over old, as the next version.
@@ -170,7 +156,7 @@ func (t *tenantTx) ClearDefault(ctx context.Context, org tenant.OrganizationID, 
 	if err != nil || old == nil {
 		return connector.ID{}, err
 	}
-	next := copyOf(old)
+	next := change.Copy(old)
 	next.Default = false
 	return old.ID, t.replace(ctx, "connector.update", old, &next)
 }
@@ -201,10 +187,11 @@ func (t *tenantTx) find(ctx context.Context, where string, args ...any) (c *conn
 
 // written completes a connector's write: params, history, audit, outbox.
 func (t *tenantTx) written(ctx context.Context, action string, old, c *connector.Connector) error {
+	change.Stamp(c)
 	if err := t.putParams(ctx, c); err != nil {
 		return err
 	}
-	record, err := encodeRecord(c)
+	record, err := change.EncodeRecord(c)
 	if err != nil {
 		return t.refuse(err)
 	}
@@ -214,11 +201,12 @@ func (t *tenantTx) written(ctx context.Context, action string, old, c *connector
 	if err != nil {
 		return err
 	}
-	if err := t.tx.audit(ctx, t.id, action, c.ID.String(), changed(old, c)); err != nil {
+	if err := t.tx.audit(ctx, t.id, action, c.ID.String(), change.Fields(old, c)); err != nil {
 		return err
 	}
-	return t.tx.note(ctx, connector.Message{Tenant: t.id, All: c.Organization.IsZero(),
-		Organization: c.Organization, Category: c.Category, Connector: c.ID})
+	m := change.MessageOf(c)
+	m.Tenant = t.id
+	return t.tx.note(ctx, m)
 }
 
 // refuse makes an error of ours as final as a failed statement: the row is
@@ -237,24 +225,6 @@ type paramTableRow struct {
 // putParams replaces a connector's params. They are few and always read
 // together, so that a diff would save nothing.
 func (t *tenantTx) putParams(ctx context.Context, c *connector.Connector) error {
-	for name, p := range c.Params {
-		if _, twice := c.Secrets[name]; twice {
-			return t.refuse(fault.New(fault.InvalidArgument, "a param is a value or a secret, not both"))
-		}
-		if p.UpdatedAt.IsZero() {
-			p.UpdatedAt = c.UpdatedAt
-			c.Params[name] = p
-		}
-	}
-	for name, s := range c.Secrets {
-		if s.UpdatedAt.IsZero() {
-			s.UpdatedAt = c.UpdatedAt
-			c.Secrets[name] = s
-		}
-	}
-	if c.Pin.IsZero() != (len(c.Secrets) == 0) {
-		return t.refuse(fault.New(fault.InvalidArgument, "a connector has a pin exactly when it has secrets"))
-	}
 	params, secrets, err := encodeParams(c)
 	if err != nil {
 		return t.refuse(err)
@@ -295,57 +265,4 @@ func instant(t time.Time) *time.Time {
 		return nil
 	}
 	return &t
-}
-
-// copyOf is deep enough for fn to change: canonical values are replaced, not edited.
-func copyOf(c *connector.Connector) connector.Connector {
-	n := *c
-	n.Params, n.Secrets = maps.Clone(c.Params), maps.Clone(c.Secrets)
-	n.LastTest = bytes.Clone(c.LastTest)
-	return n
-}
-
-// fieldNames collects what an audit entry names.
-type fieldNames []string
-
-func (f *fieldNames) add(name string, changed bool) {
-	if changed {
-		*f = append(*f, name)
-	}
-}
-
-// changed names the differences; everything that is set when old is nil.
-func changed(old, c *connector.Connector) []string {
-	if old == nil {
-		old = &connector.Connector{}
-	}
-	var f fieldNames
-	f.add("external_id", old.ExternalID != c.ExternalID)
-	f.add("name", old.Name != c.Name)
-	f.add("category", old.Category != c.Category)
-	f.add("kind", old.Kind != c.Kind)
-	f.add("organization_id", old.Organization != c.Organization)
-	f.add("schema_version", old.SchemaVersion != c.SchemaVersion)
-	f.add("state", old.State != c.State)
-	f.add("active", old.Active != c.Active)
-	f.add("is_default", old.Default != c.Default)
-	f.add("block_pinned", old.BlockPinned != c.BlockPinned)
-	f.add("noupdate", old.NoUpdate != c.NoUpdate)
-	f.add("deleted", old.DeletedAt.IsZero() != c.DeletedAt.IsZero())
-	for _, name := range union(old.Params, c.Params) {
-		f.add("params."+name, !reflect.DeepEqual(old.Params[name].Value, c.Params[name].Value))
-	}
-	for _, name := range union(old.Secrets, c.Secrets) {
-		f.add("secrets."+name, old.Secrets[name].Version != c.Secrets[name].Version)
-	}
-	return f
-}
-
-func union[V any](a, b map[string]V) []string {
-	all := maps.Clone(a)
-	if all == nil {
-		all = map[string]V{}
-	}
-	maps.Copy(all, b)
-	return slices.Sorted(maps.Keys(all))
 }

@@ -118,7 +118,7 @@ func TestRowLevelSecurity(t *testing.T) {
 	admin := login(t, server, owner, "patchbay_admin")
 
 	may := map[string][]string{
-		sidecar: {"tenants", "organizations", "connectors", "connector_params", "oauth_grants"},
+		sidecar: {"tenants", "organizations", "connectors", "connector_params", "outbox", "oauth_grants"},
 		admin:   tenantTables,
 		owner:   tenantTables,
 	}

@@ -5,10 +5,10 @@ import (
 	"database/sql"
 	"encoding/json"
 	"errors"
-	"slices"
 	"time"
 
 	"github.com/patchbay-dev/patchbay/connector"
+	"github.com/patchbay-dev/patchbay/connector/internal/change"
 	"github.com/patchbay-dev/patchbay/internal/fault"
 	"github.com/patchbay-dev/patchbay/tenant"
 )
@@ -16,14 +16,11 @@ import (
 // Change implements connector.Changer. A Change within fn would wait for the
 // writer that fn itself holds, until its context ends.
 func (s *Store) Change(ctx context.Context, c connector.Change, fn func(context.Context, connector.Tx) error) (map[tenant.ID]int64, error) {
-	if c.Actor == "" {
-		return nil, fault.New(fault.InvalidArgument, "a change needs an actor")
-	}
-	locks, err := plan(c)
+	locks, err := change.Plan(c)
 	if err != nil {
 		return nil, err
 	}
-	revisions, err := s.change(ctx, c, locks, fn)
+	revisions, err := s.run(ctx, c, locks, fn)
 	if errors.Is(err, connector.ErrNoChange) {
 		present, err := s.Revisions(ctx, c.Tenants)
 		return present.Revision, err
@@ -38,34 +35,7 @@ func (s *Store) Change(ctx context.Context, c connector.Change, fn func(context.
 	return revisions, nil
 }
 
-// lock is one tenant of a change: to move, or to create.
-type lock struct {
-	id     tenant.ID
-	create *connector.Tenant
-}
-
-// plan puts existing and new tenants in one id order.
-func plan(c connector.Change) ([]lock, error) {
-	var locks []lock
-	for _, id := range c.Tenants {
-		locks = append(locks, lock{id: id})
-	}
-	for i := range c.Create {
-		locks = append(locks, lock{id: c.Create[i].ID, create: &c.Create[i]})
-	}
-	slices.SortStableFunc(locks, func(a, b lock) int { return a.id.Compare(b.id) })
-	for i, l := range locks {
-		if l.id.IsZero() {
-			return nil, fault.New(fault.InvalidArgument, "a change names a tenant without id")
-		}
-		if i > 0 && locks[i-1].id == l.id {
-			return nil, fault.New(fault.InvalidArgument, "a change names a tenant twice")
-		}
-	}
-	return locks, nil
-}
-
-func (s *Store) change(ctx context.Context, c connector.Change, locks []lock, fn func(context.Context, connector.Tx) error) (map[tenant.ID]int64, error) {
+func (s *Store) run(ctx context.Context, c connector.Change, locks []change.Lock, fn func(context.Context, connector.Tx) error) (map[tenant.ID]int64, error) {
 	begun, err := s.write.BeginTx(ctx, nil)
 	if err != nil {
 		return nil, s.classify(ctx, err)
@@ -88,9 +58,9 @@ func (s *Store) change(ctx context.Context, c connector.Change, locks []lock, fn
 		return nil, t.failed
 	}
 	for _, l := range locks {
-		if !t.noted[l.id] {
+		if !t.noted[l.ID] {
 			// The revision moved, so readers must hear of it; it names nothing.
-			if err := t.note(ctx, connector.Message{Tenant: l.id}); err != nil {
+			if err := t.note(ctx, connector.Message{Tenant: l.ID}); err != nil {
 				return nil, err
 			}
 		}
@@ -152,19 +122,19 @@ func (t *tx) fail(err error) error {
 }
 
 // lock moves a tenant's revision, or creates the tenant.
-func (t *tx) lock(ctx context.Context, l lock) error {
+func (t *tx) lock(ctx context.Context, l change.Lock) error {
 	var revision int64
 	scan := func(rows *sql.Rows) error { return rows.Scan(&revision) }
-	if l.create == nil {
+	if l.Create == nil {
 		n, err := t.query(ctx, scan, `UPDATE tenants SET revision = max(revision + 1, ?2) WHERE id = ?1 RETURNING revision`,
-			l.id.String(), t.now.UnixMilli())
+			l.ID.String(), t.now.UnixMilli())
 		if err == nil && n == 0 {
 			err = noTenant()
 		}
-		t.revisions[l.id] = revision
+		t.revisions[l.ID] = revision
 		return err
 	}
-	c := l.create
+	c := l.Create
 	n, err := t.query(ctx, scan, `INSERT INTO tenants (id, external_id, name, status, no_update, revision, created_at, updated_at)
 		VALUES (?1, ?2, ?3, ?4, ?5, max(1, ?6), ?7, ?7) ON CONFLICT (id) DO NOTHING RETURNING revision`,
 		c.ID.String(), null(c.ExternalID), c.Name, string(c.Status), c.NoUpdate, t.now.UnixMilli(), micros(t.now))
@@ -174,11 +144,11 @@ func (t *tx) lock(ctx context.Context, l lock) error {
 	if n == 0 {
 		return fault.New(fault.AlreadyExists, "the tenant already exists")
 	}
-	t.revisions[l.id] = revision
-	if err := t.audit(ctx, l.id, "tenant.create", l.id.String(), []string{"name", "status"}); err != nil {
+	t.revisions[l.ID] = revision
+	if err := t.audit(ctx, l.ID, "tenant.create", l.ID.String(), []string{"name", "status"}); err != nil {
 		return err
 	}
-	return t.note(ctx, connector.Message{Tenant: l.id, All: true, Status: true})
+	return t.note(ctx, connector.Message{Tenant: l.ID, All: true, Status: true})
 }
 
 // note leaves an outbox row.
@@ -193,9 +163,6 @@ func (t *tx) note(ctx context.Context, m connector.Message) error {
 
 // audit leaves an audit row: names of what changed, never a value.
 func (t *tx) audit(ctx context.Context, id tenant.ID, action, target string, fields []string) error {
-	if fields == nil {
-		fields = []string{}
-	}
 	names, err := json.Marshal(fields)
 	if err != nil {
 		return t.fail(unreadable(err))
@@ -207,6 +174,11 @@ func (t *tx) audit(ctx context.Context, id tenant.ID, action, target string, fie
 
 // RecordTest implements connector.Changer.
 func (s *Store) RecordTest(ctx context.Context, t tenant.ID, id connector.ID, version int64, state connector.State, report []byte) error {
+	if len(report) > 0 {
+		if err := change.CheckReport(report); err != nil {
+			return err
+		}
+	}
 	begun, err := s.write.BeginTx(ctx, nil)
 	if err != nil {
 		return s.classify(ctx, err)

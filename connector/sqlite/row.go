@@ -10,7 +10,6 @@ import (
 	"github.com/patchbay-dev/patchbay/connector"
 	"github.com/patchbay-dev/patchbay/internal/fault"
 	"github.com/patchbay-dev/patchbay/providers"
-	"github.com/patchbay-dev/patchbay/tenant"
 )
 
 func micros(t time.Time) int64 { return t.UnixMicro() }
@@ -98,64 +97,4 @@ func scanConnector(rows *sql.Rows) (*connector.Connector, error) {
 		return nil, err
 	}
 	return r.connector()
-}
-
-// record is a connector in a history row. Times are microseconds; of a secret
-// there is a version, never a value.
-type record struct {
-	ExternalID    string                `json:"external_id,omitempty"`
-	Name          string                `json:"name"`
-	Category      providers.Category    `json:"category"`
-	Kind          providers.Kind        `json:"kind"`
-	SchemaVersion int                   `json:"schema_version"`
-	Organization  tenant.OrganizationID `json:"organization"`
-	State         connector.State       `json:"state"`
-	Active        bool                  `json:"active"`
-	Default       bool                  `json:"default"`
-	BlockPinned   bool                  `json:"block_pinned"`
-	NoUpdate      bool                  `json:"no_update"`
-	Pin           connector.Pin         `json:"pin"`
-	LastTest      json.RawMessage       `json:"last_test,omitempty"`
-	CreatedAt     int64                 `json:"created_at"`
-	UpdatedAt     int64                 `json:"updated_at"`
-	DeletedAt     *int64                `json:"deleted_at,omitempty"`
-	Params        []paramRow            `json:"params"`
-}
-
-func encodeRecord(c *connector.Connector, params []paramRow) (string, error) {
-	r := record{
-		ExternalID: c.ExternalID, Name: c.Name, Category: c.Category, Kind: c.Kind, SchemaVersion: c.SchemaVersion,
-		Organization: c.Organization, State: c.State, Active: c.Active, Default: c.Default, BlockPinned: c.BlockPinned,
-		NoUpdate: c.NoUpdate, Pin: c.Pin, LastTest: c.LastTest, CreatedAt: micros(c.CreatedAt), UpdatedAt: micros(c.UpdatedAt),
-		Params: params,
-	}
-	if !c.DeletedAt.IsZero() {
-		at := micros(c.DeletedAt)
-		r.DeletedAt = &at
-	}
-	b, err := json.Marshal(r)
-	if err != nil {
-		return "", fault.New(fault.InvalidArgument, "the record cannot be stored").WithCause(err)
-	}
-	return string(b), nil
-}
-
-func decodeRecord(id connector.ID, version int64, text string) (connector.Connector, error) {
-	var r record
-	if err := json.Unmarshal([]byte(text), &r); err != nil {
-		return connector.Connector{}, unreadable(err)
-	}
-	c := connector.Connector{
-		ID: id, ExternalID: r.ExternalID, Name: r.Name, Category: r.Category, Kind: r.Kind, SchemaVersion: r.SchemaVersion,
-		Organization: r.Organization, State: r.State, Active: r.Active, Default: r.Default, BlockPinned: r.BlockPinned,
-		NoUpdate: r.NoUpdate, Pin: r.Pin, LastTest: r.LastTest, Version: version,
-		CreatedAt: instant(r.CreatedAt), UpdatedAt: instant(r.UpdatedAt),
-	}
-	if r.DeletedAt != nil {
-		c.DeletedAt = instant(*r.DeletedAt)
-	}
-	if err := decodeParams(&c, r.Params); err != nil {
-		return c, unreadable(err)
-	}
-	return c, nil
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/patchbay-dev/patchbay/connector"
+	"github.com/patchbay-dev/patchbay/connector/internal/change"
 	"github.com/patchbay-dev/patchbay/internal/fault"
 	"github.com/patchbay-dev/patchbay/tenant"
 )
@@ -134,7 +135,7 @@ func (r *reader) History(ctx context.Context, id connector.ID) (list []connector
 		err := rows.Scan(&v.Version, &v.Revision, &text, &v.Actor, &at)
 		if err == nil {
 			v.At = instant(at)
-			v.Connector, err = decodeRecord(id, v.Version, text)
+			v.Connector, err = change.DecodeRecord(text)
 		}
 		list = append(list, v)
 		return err

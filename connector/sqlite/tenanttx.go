@@ -1,16 +1,13 @@
 package sqlite
 
 import (
-	"bytes"
 	"context"
 	"database/sql"
 	"encoding/json"
-	"maps"
-	"reflect"
-	"slices"
 	"time"
 
 	"github.com/patchbay-dev/patchbay/connector"
+	"github.com/patchbay-dev/patchbay/connector/internal/change"
 	"github.com/patchbay-dev/patchbay/internal/fault"
 	"github.com/patchbay-dev/patchbay/providers"
 	"github.com/patchbay-dev/patchbay/tenant"
@@ -62,8 +59,8 @@ func (t *tenantTx) UpdateTenant(ctx context.Context, fn func(*connector.Tenant) 
 	if err := fn(&next); err != nil {
 		return err
 	}
-	if next.ID != old.ID {
-		return fault.New(fault.InvalidArgument, "a tenant's id never changes")
+	if err := change.CheckTenantUpdate(&old, &next); err != nil {
+		return err
 	}
 	err = t.exec(ctx, `UPDATE tenants SET external_id = ?2, name = ?3, status = ?4, no_update = ?5,
 		updated_at = max(updated_at, ?6) WHERE id = ?1`,
@@ -71,12 +68,7 @@ func (t *tenantTx) UpdateTenant(ctx context.Context, fn func(*connector.Tenant) 
 	if err != nil {
 		return err
 	}
-	var fields fieldNames
-	fields.add("external_id", next.ExternalID != old.ExternalID)
-	fields.add("name", next.Name != old.Name)
-	fields.add("status", next.Status != old.Status)
-	fields.add("noupdate", next.NoUpdate != old.NoUpdate)
-	if err := t.tx.audit(ctx, t.id, "tenant.update", t.id.String(), fields); err != nil {
+	if err := t.tx.audit(ctx, t.id, "tenant.update", t.id.String(), change.TenantFields(&old, &next)); err != nil {
 		return err
 	}
 	return t.tx.note(ctx, connector.Message{Tenant: t.id, All: true, Status: next.Status != old.Status})
@@ -84,12 +76,13 @@ func (t *tenantTx) UpdateTenant(ctx context.Context, fn func(*connector.Tenant) 
 
 // PutOrganization implements connector.TenantTx.
 func (t *tenantTx) PutOrganization(ctx context.Context, o connector.Organization) error {
-	if o.ID.IsZero() {
-		return fault.New(fault.InvalidArgument, "an organization needs an id")
+	if err := change.CheckOrganization(&o); err != nil {
+		return err
 	}
-	var old connector.Organization
-	n, err := t.query(ctx, func(rows *sql.Rows) (err error) {
-		old, err = scanOrganization(rows)
+	var old *connector.Organization
+	_, err := t.query(ctx, func(rows *sql.Rows) error {
+		found, err := scanOrganization(rows)
+		old = &found
 		return err
 	}, `SELECT `+organizationColumns+` FROM organizations o WHERE o.tenant_id = ?1 AND o.id = ?2`, o.ID.String())
 	if err != nil {
@@ -103,25 +96,23 @@ func (t *tenantTx) PutOrganization(ctx context.Context, o connector.Organization
 	if err != nil {
 		return err
 	}
-	action, fresh := "organization.update", n == 0
-	if fresh {
+	action := "organization.update"
+	if old == nil {
 		action = "organization.create"
 	}
-	var fields fieldNames
-	fields.add("external_id", fresh || o.ExternalID != old.ExternalID)
-	fields.add("name", fresh || o.Name != old.Name)
-	fields.add("active", fresh || o.Active != old.Active)
-	fields.add("noupdate", fresh || o.NoUpdate != old.NoUpdate)
-	if err := t.tx.audit(ctx, t.id, action, o.ID.String(), fields); err != nil {
+	if err := t.tx.audit(ctx, t.id, action, o.ID.String(), change.OrganizationFields(old, &o)); err != nil {
 		return err
 	}
-	return t.tx.note(ctx, connector.Message{Tenant: t.id, Organization: o.ID, Status: fresh || o.Active != old.Active})
+	return t.tx.note(ctx, connector.Message{Tenant: t.id, Organization: o.ID, Status: old == nil || o.Active != old.Active})
 }
 
 // Insert implements connector.TenantTx.
 func (t *tenantTx) Insert(ctx context.Context, c connector.Connector) error {
-	c = copyOf(&c)
+	c = change.Copy(&c)
 	c.Version, c.CreatedAt, c.UpdatedAt = 1, t.tx.now, t.tx.now
+	if err := change.Check(&c); err != nil {
+		return err
+	}
 	err := t.exec(ctx, `INSERT INTO connectors (tenant_id, id, external_id, name, category, kind, schema_version,
 		organization_id, state, active, is_default, block_pinned, no_update, pin, last_test, version, deleted_at,
 		created_at, updated_at)
@@ -132,7 +123,7 @@ func (t *tenantTx) Insert(ctx context.Context, c connector.Connector) error {
 	if err != nil {
 		return err
 	}
-	return t.written(ctx, "connector.create", &connector.Connector{}, &c)
+	return t.written(ctx, "connector.create", nil, &c)
 }
 
 // Update implements connector.TenantTx.
@@ -146,21 +137,15 @@ func (t *tenantTx) Update(ctx context.Context, id connector.ID, version int64, f
 	case old.Version != version:
 		return stale()
 	}
-	next := copyOf(old)
+	next := change.Copy(old)
 	if err := fn(&next); err != nil {
 		return err
 	}
-	if next.ID != old.ID || next.Kind != old.Kind || next.Category != old.Category || next.Organization != old.Organization {
-		return fault.New(fault.InvalidArgument, "a connector's id, kind, category and organization never change")
+	next = change.Copy(&next) // fn may have kept what it put in
+	if err := change.CheckUpdate(old, &next); err != nil {
+		return err
 	}
-	action := "connector.update"
-	switch {
-	case old.DeletedAt.IsZero() && !next.DeletedAt.IsZero():
-		action = "connector.delete"
-	case !old.DeletedAt.IsZero() && next.DeletedAt.IsZero():
-		action = "connector.restore"
-	}
-	return t.replace(ctx, action, old, &next)
+	return t.replace(ctx, change.Action(old, &next), old, &next)
 }
 
 // replace stores next over old, as the next version.
@@ -189,7 +174,7 @@ func (t *tenantTx) ClearDefault(ctx context.Context, org tenant.OrganizationID, 
 	if err != nil || old == nil {
 		return connector.ID{}, err
 	}
-	next := copyOf(old)
+	next := change.Copy(old)
 	next.Default = false
 	return old.ID, t.replace(ctx, "connector.update", old, &next)
 }
@@ -215,10 +200,7 @@ func (t *tenantTx) find(ctx context.Context, where string, args ...any) (c *conn
 // written completes a connector's write: params, history, audit, outbox. What
 // it refuses is final for the transaction, because the row is written already.
 func (t *tenantTx) written(ctx context.Context, action string, old, c *connector.Connector) error {
-	if c.Pin.IsZero() != (len(c.Secrets) == 0) {
-		return t.tx.fail(fault.New(fault.InvalidArgument, "a connector has a pin exactly when it has secrets"))
-	}
-	stamp(c)
+	change.Stamp(c)
 	params, err := encodeParams(c)
 	if err != nil {
 		return t.tx.fail(err)
@@ -226,7 +208,7 @@ func (t *tenantTx) written(ctx context.Context, action string, old, c *connector
 	if err := t.putParams(ctx, c.ID, params); err != nil {
 		return err
 	}
-	text, err := encodeRecord(c, params)
+	text, err := change.EncodeRecord(c)
 	if err != nil {
 		return t.tx.fail(err)
 	}
@@ -236,28 +218,12 @@ func (t *tenantTx) written(ctx context.Context, action string, old, c *connector
 	if err != nil {
 		return err
 	}
-	if err := t.tx.audit(ctx, t.id, action, c.ID.String(), changed(old, c)); err != nil {
+	if err := t.tx.audit(ctx, t.id, action, c.ID.String(), change.Fields(old, c)); err != nil {
 		return err
 	}
-	return t.tx.note(ctx, connector.Message{
-		Tenant: t.id, All: c.Organization.IsZero(), Organization: c.Organization, Category: c.Category, Connector: c.ID,
-	})
-}
-
-// stamp dates the params that their writer did not.
-func stamp(c *connector.Connector) {
-	for name, p := range c.Params {
-		if p.UpdatedAt.IsZero() {
-			p.UpdatedAt = c.UpdatedAt
-			c.Params[name] = p
-		}
-	}
-	for name, s := range c.Secrets {
-		if s.UpdatedAt.IsZero() {
-			s.UpdatedAt = c.UpdatedAt
-			c.Secrets[name] = s
-		}
-	}
+	m := change.MessageOf(c)
+	m.Tenant = t.id
+	return t.tx.note(ctx, m)
 }
 
 // putParams replaces a connector's params. They are few and always read
@@ -279,78 +245,4 @@ func (t *tenantTx) putParams(ctx context.Context, id connector.ID, rows []paramR
 
 func nullTime(t time.Time) sql.NullInt64 {
 	return sql.NullInt64{Int64: micros(t), Valid: !t.IsZero()}
-}
-
-// copyOf is deep: fn may edit what it is given, and the old state must stay to
-// compare with.
-func copyOf(c *connector.Connector) connector.Connector {
-	n := *c
-	n.Params, n.Secrets = make(map[string]connector.Param, len(c.Params)), maps.Clone(c.Secrets)
-	for name, p := range c.Params {
-		p.Value, p.Imported = cloneValue(p.Value), cloneValue(p.Imported)
-		n.Params[name] = p
-	}
-	if n.Secrets == nil {
-		n.Secrets = map[string]connector.SecretInfo{}
-	}
-	n.LastTest = bytes.Clone(c.LastTest)
-	return n
-}
-
-func cloneValue(v any) any {
-	switch v := v.(type) {
-	case []any:
-		list := make([]any, len(v))
-		for i := range v {
-			list[i] = cloneValue(v[i])
-		}
-		return list
-	case map[string]any:
-		m := make(map[string]any, len(v))
-		for key := range v {
-			m[key] = cloneValue(v[key])
-		}
-		return m
-	default:
-		return v
-	}
-}
-
-// fieldNames collects what an audit entry names.
-type fieldNames []string
-
-func (f *fieldNames) add(name string, changed bool) {
-	if changed {
-		*f = append(*f, name)
-	}
-}
-
-// changed names the differences.
-func changed(old, c *connector.Connector) []string {
-	var f fieldNames
-	f.add("external_id", old.ExternalID != c.ExternalID)
-	f.add("name", old.Name != c.Name)
-	f.add("category", old.Category != c.Category)
-	f.add("kind", old.Kind != c.Kind)
-	f.add("organization_id", old.Organization != c.Organization)
-	f.add("schema_version", old.SchemaVersion != c.SchemaVersion)
-	f.add("state", old.State != c.State)
-	f.add("active", old.Active != c.Active)
-	f.add("is_default", old.Default != c.Default)
-	f.add("block_pinned", old.BlockPinned != c.BlockPinned)
-	f.add("noupdate", old.NoUpdate != c.NoUpdate)
-	f.add("deleted", old.DeletedAt.IsZero() != c.DeletedAt.IsZero())
-	for _, name := range union(old.Params, c.Params) {
-		f.add("params."+name, !reflect.DeepEqual(old.Params[name].Value, c.Params[name].Value))
-	}
-	for _, name := range union(old.Secrets, c.Secrets) {
-		f.add("secrets."+name, old.Secrets[name].Version != c.Secrets[name].Version)
-	}
-	return f
-}
-
-func union[V any](a, b map[string]V) []string {
-	names := append(sortedKeys(a), sortedKeys(b)...)
-	slices.Sort(names)
-	return slices.Compact(names)
 }

@@ -18,8 +18,11 @@ type Harness struct {
 	// once per case, from parallel tests; it registers its own clean-up.
 	New func(t testing.TB) connector.Store
 	// SetGrant writes the status of a connector's OAuth2 grant, which no method
-	// of the contract does. Without it the grant case is skipped.
+	// of the contract does.
 	SetGrant func(t testing.TB, s connector.Store, tn tenant.ID, id connector.ID, status connector.GrantStatus)
+	// Force runs UPDATE connectors SET <set> for one connector, past every check
+	// in Go, and classifies the error as the store does.
+	Force func(t testing.TB, s connector.Store, tn tenant.ID, id connector.ID, set string) error
 }
 
 // Run runs every case against stores of h.
@@ -52,6 +55,10 @@ func Run(t *testing.T, h Harness) {
 		{"DefaultUnique", defaultUnique},
 		{"DefaultRace", defaultRace},
 		{"DefaultSwitches", defaultSwitches},
+		{"DefaultForced", defaultForced},
+		{"Walls", walls},
+		{"Unstorable", unstorable},
+		{"Ownership", ownership},
 		{"ClearDefault", clearDefault},
 		{"ExternalID", externalID},
 		{"DeleteAndRestore", deleteAndRestore},

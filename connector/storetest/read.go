@@ -273,9 +273,6 @@ func byID(w *world) {
 }
 
 func grant(w *world) {
-	if w.h.SetGrant == nil {
-		w.Skip("the harness has no SetGrant")
-	}
 	own := w.insert(w.a, live(w.hq, providers.Storage))
 	other := w.insert(w.b, live(w.hq, providers.Storage))
 	for _, status := range []connector.GrantStatus{connector.GrantNone, connector.GrantActive, connector.GrantNeedsReauthorization} {

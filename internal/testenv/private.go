@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -44,7 +45,9 @@ func (p *private) Start(t testing.TB) {
 // Stop ends the server in order: it closes its connections and writes its data.
 func (p *private) Stop() { p.down(p.command.end) }
 
-// Kill ends the server like kill -9 does: nothing is written or said.
+// Kill ends the server like kill -9 does: nothing is written or said. Its
+// children end with it: a Postgres backend that outlives its postmaster by a
+// moment would still answer.
 func (p *private) Kill() { p.down(syscall.SIGKILL) }
 
 // Pause freezes the server and its children: connections stay open and nothing
@@ -78,8 +81,37 @@ func (p *private) down(sig syscall.Signal) {
 	if p.process == nil {
 		return
 	}
+	var orphans []int
+	if sig == syscall.SIGKILL {
+		orphans = p.freeze()
+	}
 	p.process.signal(sig)
 	p.process = nil
+	for _, pid := range orphans {
+		_ = syscall.Kill(pid, syscall.SIGKILL)
+	}
+	// Gone, not only told to go: what they hold (port, shared memory) is free.
+	for end := time.Now().Add(10 * time.Second); slices.ContainsFunc(orphans, alive) && time.Now().Before(end); {
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// freeze stops the server so that it starts no new child behind our back, and
+// lists its children.
+func (p *private) freeze() []int {
+	pid := p.process.cmd.Process.Pid
+	_ = syscall.Kill(pid, syscall.SIGSTOP)
+	return children(pid)
+}
+
+// alive tells whether a process runs; a zombie does not.
+func alive(pid int) bool {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return false
+	}
+	_, rest, _ := strings.Cut(string(b), ") ")
+	return !strings.HasPrefix(rest, "Z")
 }
 
 func (p *private) each(sig syscall.Signal) {

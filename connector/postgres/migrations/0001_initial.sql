@@ -61,6 +61,22 @@ CREATE UNIQUE INDEX connectors_default
 CREATE UNIQUE INDEX connectors_external_id ON connectors (tenant_id, external_id)
     WHERE external_id IS NOT NULL AND deleted_at IS NULL;
 
+-- What a connector is never changes: history, grants, pins and the ids that
+-- documents hold would silently mean something else. Statements that leave these
+-- columns alone, as all of the store's do, don't fire it.
+-- +goose StatementBegin
+CREATE FUNCTION connectors_immutable() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION 'a connector''s tenant, id, organization, category and kind never change'
+        USING ERRCODE = 'check_violation', CONSTRAINT = 'connectors_immutable';
+END
+$$;
+-- +goose StatementEnd
+CREATE TRIGGER connectors_immutable BEFORE UPDATE OF tenant_id, id, organization_id, category, kind ON connectors
+    FOR EACH ROW WHEN ((OLD.tenant_id, OLD.id, OLD.organization_id, OLD.category, OLD.kind)
+        IS DISTINCT FROM (NEW.tenant_id, NEW.id, NEW.organization_id, NEW.category, NEW.kind))
+    EXECUTE FUNCTION connectors_immutable();
+
 -- A value is here or in Vault, never both: secrecy is structural, not a flag.
 CREATE TABLE connector_params (
     tenant_id      text COLLATE "C" NOT NULL,
@@ -84,7 +100,7 @@ CREATE TABLE connector_revisions (
     revision     bigint NOT NULL,
     pin          text COLLATE "C",
     record       jsonb NOT NULL,
-    actor        text NOT NULL,
+    actor        text NOT NULL CHECK (actor <> ''),
     at           timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (tenant_id, connector_id, version),
     FOREIGN KEY (tenant_id, connector_id) REFERENCES connectors (tenant_id, id) ON DELETE CASCADE
@@ -93,21 +109,24 @@ CREATE INDEX connector_revisions_pin ON connector_revisions (tenant_id, connecto
     WHERE pin IS NOT NULL;
 
 CREATE TABLE outbox (
-    id              bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    tenant_id       text COLLATE "C" NOT NULL,
-    revision        bigint NOT NULL,
+    id                bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    tenant_id         text COLLATE "C" NOT NULL REFERENCES tenants (id),
+    revision          bigint NOT NULL,
     all_organizations boolean NOT NULL,
-    organization_id text COLLATE "C",
-    category        text COLLATE "C",
-    connector_id    uuid,
-    status          boolean NOT NULL,
-    at              timestamptz NOT NULL DEFAULT clock_timestamp(),
-    sent_at         timestamptz
+    organization_id   text COLLATE "C",
+    category          text COLLATE "C",
+    connector_id      uuid,
+    status            boolean NOT NULL,
+    at                timestamptz NOT NULL DEFAULT clock_timestamp(),
+    sent_at           timestamptz
 );
 CREATE INDEX outbox_unsent ON outbox (id) WHERE sent_at IS NULL;
 CREATE INDEX outbox_sent ON outbox (id) WHERE sent_at IS NOT NULL;
 CREATE INDEX outbox_at ON outbox (at);
+-- A watcher that comes back asks for what its tenant changed since a revision.
+CREATE INDEX outbox_tenant ON outbox (tenant_id, revision);
 
+-- No foreign key: an entry outlives what it names.
 CREATE TABLE audit (
     tenant_id  text COLLATE "C" NOT NULL,
     id         bigint GENERATED ALWAYS AS IDENTITY,
@@ -136,8 +155,9 @@ CREATE TABLE oauth_grants (
     CHECK ((owner IS NULL) = (until IS NULL))
 );
 
+-- status and response are NULL while the first request is under way.
 CREATE TABLE idempotency_keys (
-    tenant_id    text COLLATE "C" NOT NULL,
+    tenant_id    text COLLATE "C" NOT NULL REFERENCES tenants (id),
     key_hash     bytea NOT NULL,
     request_hash bytea NOT NULL,
     actor        text NOT NULL,
@@ -145,27 +165,32 @@ CREATE TABLE idempotency_keys (
     response     jsonb,
     created_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
     expires_at   timestamptz NOT NULL,
-    PRIMARY KEY (tenant_id, key_hash)
+    PRIMARY KEY (tenant_id, key_hash),
+    CHECK ((status IS NULL) = (response IS NULL))
 );
 CREATE INDEX idempotency_keys_expiry ON idempotency_keys (expires_at);
 
 -- Hashes and sealed bytes only: neither a state nor a verifier nor a code could
--- be replayed from a dump of this table.
+-- be replayed from a dump of this table. A state is used once: its callback sets
+-- the handle, which has a shorter end of its own, and completing deletes the row.
 CREATE TABLE oauth_states (
-    state_hash      bytea PRIMARY KEY,
-    tenant_id       text COLLATE "C" NOT NULL,
-    connector_id    uuid NOT NULL,
-    issuer          text NOT NULL,
-    subject         text NOT NULL,
-    redirect_uri    text NOT NULL,
-    verifier_sealed bytea NOT NULL,
-    handle_hash     bytea UNIQUE,
-    code_sealed     bytea,
-    created_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
-    expires_at      timestamptz NOT NULL,
+    state_hash        bytea PRIMARY KEY,
+    tenant_id         text COLLATE "C" NOT NULL,
+    connector_id      uuid NOT NULL,
+    issuer            text NOT NULL,
+    subject           text NOT NULL,
+    redirect_uri      text NOT NULL,
+    verifier_sealed   bytea NOT NULL,
+    handle_hash       bytea UNIQUE,
+    code_sealed       bytea,
+    handle_expires_at timestamptz,
+    created_at        timestamptz NOT NULL DEFAULT clock_timestamp(),
+    expires_at        timestamptz NOT NULL,
+    CHECK ((handle_hash IS NULL) = (code_sealed IS NULL) AND (handle_hash IS NULL) = (handle_expires_at IS NULL)),
     FOREIGN KEY (tenant_id, connector_id) REFERENCES connectors (tenant_id, id) ON DELETE CASCADE
 );
 CREATE INDEX oauth_states_expiry ON oauth_states (expires_at);
+CREATE INDEX oauth_states_connector ON oauth_states (tenant_id, connector_id);
 
 -- Row-level security is the second wall: it holds when a WHERE forgets the
 -- tenant. FORCE, because the owner of the tables would walk around it otherwise.
@@ -193,7 +218,8 @@ CREATE POLICY several ON tenants FOR SELECT
 -- The control plane lists tenants, but only where it says so.
 CREATE POLICY listing ON tenants FOR SELECT TO patchbay_admin
     USING (current_setting('app.scope', true) = 'tenants');
--- The relay carries every tenant's changes; an outbox row holds no value.
+-- The relay carries every tenant's changes; an outbox row holds no value. A
+-- sidecar replays what its tenant missed, by the policy of all tables.
 CREATE POLICY relay ON outbox TO patchbay_relay USING (true);
 -- A consent comes back with nothing but its state: whoever knows it sees its row.
 CREATE POLICY callback ON oauth_states TO patchbay_admin
@@ -205,7 +231,7 @@ CREATE POLICY expired ON idempotency_keys FOR SELECT TO patchbay_relay USING (ex
 CREATE POLICY expired_delete ON idempotency_keys FOR DELETE TO patchbay_relay USING (expires_at < now());
 
 GRANT SELECT ON patchbay_migrations TO patchbay_sidecar, patchbay_admin, patchbay_relay;
-GRANT SELECT ON tenants, organizations, connectors, connector_params, oauth_grants TO patchbay_sidecar;
+GRANT SELECT ON tenants, organizations, connectors, connector_params, outbox, oauth_grants TO patchbay_sidecar;
 GRANT UPDATE (owner, epoch, until, grant_version, status, updated_at) ON oauth_grants TO patchbay_sidecar;
 GRANT SELECT, INSERT, UPDATE ON tenants, organizations, connectors TO patchbay_admin;
 GRANT SELECT, INSERT, UPDATE, DELETE ON connector_params, oauth_grants, idempotency_keys, oauth_states TO patchbay_admin;
@@ -217,3 +243,4 @@ GRANT SELECT, DELETE ON idempotency_keys, oauth_states TO patchbay_relay;
 -- +goose Down
 DROP TABLE oauth_states, idempotency_keys, oauth_grants, audit, outbox, connector_revisions,
     connector_params, connectors, organizations, tenants;
+DROP FUNCTION connectors_immutable;

@@ -33,16 +33,17 @@ CREATE TABLE connectors (
     id              TEXT NOT NULL CHECK (length(id) = 36),
     external_id     TEXT CHECK (external_id <> ''),
     name            TEXT NOT NULL,
-    category        TEXT NOT NULL CHECK (category GLOB '[a-z]*' AND category NOT GLOB '*[^a-z0-9_]*'),
-    kind            TEXT NOT NULL CHECK (kind GLOB '[a-z]*' AND kind NOT GLOB '*[^a-z0-9_]*'),
+    category        TEXT NOT NULL CHECK (category GLOB '[a-z]*' AND category NOT GLOB '*[^a-z0-9_]*' AND length(category) <= 32),
+    kind            TEXT NOT NULL CHECK (kind GLOB '[a-z]*' AND kind NOT GLOB '*[^a-z0-9_]*' AND length(kind) <= 32),
     schema_version  INTEGER NOT NULL CHECK (schema_version >= 1),
-    organization_id TEXT CHECK (organization_id <> ''),
+    organization_id TEXT CHECK (organization_id GLOB '[a-z0-9]*' AND organization_id NOT GLOB '*[^a-z0-9_-]*'
+                             AND length(organization_id) <= 63),
     state           TEXT NOT NULL CHECK (state IN ('draft', 'untested', 'connected', 'error', 'needs_reauthorization')),
     active          INTEGER NOT NULL,
     is_default      INTEGER NOT NULL,
     block_pinned    INTEGER NOT NULL,
     no_update       INTEGER NOT NULL,
-    pin             TEXT CHECK (length(pin) = 26),
+    pin             TEXT CHECK (pin GLOB '[0-7]*' AND pin NOT GLOB '*[^0-9A-HJKMNP-TV-Z]*' AND length(pin) = 26),
     last_test       TEXT CHECK (json_valid(last_test)),
     version         INTEGER NOT NULL CHECK (version >= 1),
     created_at      INTEGER NOT NULL,
@@ -58,6 +59,17 @@ CREATE UNIQUE INDEX connectors_default
     WHERE is_default AND deleted_at IS NULL;
 CREATE UNIQUE INDEX connectors_external_id ON connectors (tenant_id, external_id)
     WHERE external_id IS NOT NULL AND deleted_at IS NULL;
+
+-- What a connector is never changes: history, grants, pins and the ids that
+-- documents hold would silently mean something else.
+-- +goose StatementBegin
+CREATE TRIGGER connectors_immutable BEFORE UPDATE OF tenant_id, id, organization_id, category, kind ON connectors
+WHEN (old.tenant_id, old.id, old.organization_id, old.category, old.kind)
+    IS NOT (new.tenant_id, new.id, new.organization_id, new.category, new.kind)
+BEGIN
+    SELECT RAISE(ABORT, 'a connector''s tenant, id, organization, category and kind never change');
+END;
+-- +goose StatementEnd
 
 -- A value is here or in the secret store, never both.
 CREATE TABLE connector_params (
@@ -91,7 +103,7 @@ CREATE TABLE connector_revisions (
 -- AUTOINCREMENT: an id that was swept never comes back, a replay counts on it.
 CREATE TABLE outbox (
     id                INTEGER PRIMARY KEY AUTOINCREMENT,
-    tenant_id         TEXT NOT NULL,
+    tenant_id         TEXT NOT NULL REFERENCES tenants (id),
     revision          INTEGER NOT NULL,
     all_organizations INTEGER NOT NULL,
     organization_id   TEXT,
@@ -103,6 +115,7 @@ CREATE TABLE outbox (
 ) STRICT;
 CREATE INDEX outbox_unsent ON outbox (id) WHERE sent_at IS NULL;
 CREATE INDEX outbox_sent ON outbox (id) WHERE sent_at IS NOT NULL;
+CREATE INDEX outbox_tenant ON outbox (tenant_id, revision);
 
 CREATE TABLE audit (
     id         INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -129,4 +142,36 @@ CREATE TABLE oauth_grants (
     PRIMARY KEY (tenant_id, connector_id),
     FOREIGN KEY (tenant_id, connector_id) REFERENCES connectors (tenant_id, id) ON DELETE CASCADE,
     CHECK ((owner IS NULL) = (until IS NULL))
+) STRICT;
+
+-- status and response are NULL while the first request is under way.
+CREATE TABLE idempotency_keys (
+    tenant_id    TEXT NOT NULL REFERENCES tenants (id),
+    key_hash     BLOB NOT NULL,
+    request_hash BLOB NOT NULL,
+    actor        TEXT NOT NULL,
+    status       INTEGER,
+    response     TEXT CHECK (json_valid(response)),
+    created_at   INTEGER NOT NULL,
+    expires_at   INTEGER NOT NULL,
+    PRIMARY KEY (tenant_id, key_hash),
+    CHECK ((status IS NULL) = (response IS NULL))
+) STRICT;
+
+-- Hashes and sealed bytes only, as in Postgres.
+CREATE TABLE oauth_states (
+    state_hash        BLOB NOT NULL PRIMARY KEY,
+    tenant_id         TEXT NOT NULL,
+    connector_id      TEXT NOT NULL,
+    issuer            TEXT NOT NULL,
+    subject           TEXT NOT NULL,
+    redirect_uri      TEXT NOT NULL,
+    verifier_sealed   BLOB NOT NULL,
+    handle_hash       BLOB UNIQUE,
+    code_sealed       BLOB,
+    handle_expires_at INTEGER,
+    created_at        INTEGER NOT NULL,
+    expires_at        INTEGER NOT NULL,
+    CHECK ((handle_hash IS NULL) = (code_sealed IS NULL) AND (handle_hash IS NULL) = (handle_expires_at IS NULL)),
+    FOREIGN KEY (tenant_id, connector_id) REFERENCES connectors (tenant_id, id) ON DELETE CASCADE
 ) STRICT;

@@ -1,35 +1,35 @@
-package postgres
+package change
 
 import (
 	"bytes"
 	"encoding/json"
+	"maps"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/patchbay-dev/patchbay/internal/fault"
 )
 
-// Param values keep their Go type through jsonb by their spelling: a float
-// always has a point, an integer never. jsonb numbers are exact decimals that
-// keep their scale, so 5.0 comes back as 5.0; exponents would be expanded.
-
-func encodeValue(v any) (json.RawMessage, error) {
+// EncodeValue spells a canonical value as JSON that DecodeValue reads back with
+// its very type: a float always has a point, an integer never. There is no
+// exponent, because jsonb keeps a number's digits and scale but expands
+// exponents, and no negative zero, which jsonb does not have.
+// Errors: fault.InvalidArgument for what is not canonical; nil is not, an unset
+// param is an absent one.
+func EncodeValue(v any) (string, error) {
 	var b bytes.Buffer
 	if err := appendValue(&b, v); err != nil {
-		return nil, err
+		return "", err
 	}
-	return b.Bytes(), nil
+	return b.String(), nil
 }
 
 func appendValue(b *bytes.Buffer, v any) error {
 	switch v := v.(type) {
 	case string:
-		text, err := json.Marshal(v)
-		if err != nil {
-			return fault.New(fault.InvalidArgument, "a param's text is not valid").WithCause(err)
-		}
-		b.Write(text)
+		return appendText(b, v)
 	case bool:
 		b.WriteString(strconv.FormatBool(v))
 	case int64:
@@ -38,52 +38,61 @@ func appendValue(b *bytes.Buffer, v any) error {
 		if math.IsNaN(v) || math.IsInf(v, 0) {
 			return fault.New(fault.InvalidArgument, "a param's number must be finite")
 		}
-		text := strconv.FormatFloat(v, 'f', -1, 64)
+		text := strconv.FormatFloat(v+0, 'f', -1, 64) // -0 + 0 is 0
 		if !strings.Contains(text, ".") {
 			text += ".0"
 		}
 		b.WriteString(text)
 	case []any:
 		b.WriteByte('[')
-		for i, e := range v {
+		for i, item := range v {
 			if i > 0 {
 				b.WriteByte(',')
 			}
-			if err := appendValue(b, e); err != nil {
+			if err := appendValue(b, item); err != nil {
 				return err
 			}
 		}
 		b.WriteByte(']')
 	case map[string]any:
 		b.WriteByte('{')
-		first := true
-		for k, e := range v {
-			if !first {
+		for i, key := range slices.Sorted(maps.Keys(v)) {
+			if i > 0 {
 				b.WriteByte(',')
 			}
-			first = false
-			if err := appendValue(b, k); err != nil {
+			if err := appendText(b, key); err != nil {
 				return err
 			}
 			b.WriteByte(':')
-			if err := appendValue(b, e); err != nil {
+			if err := appendValue(b, v[key]); err != nil {
 				return err
 			}
 		}
 		b.WriteByte('}')
 	default:
-		// nil too: an unset param is an absent one.
-		return fault.New(fault.InvalidArgument, "a param's value is not in canonical form")
+		return fault.Newf(fault.InvalidArgument, "a param's value cannot be a %T", v)
 	}
 	return nil
 }
 
-// decodeValue is encodeValue's inverse; null and nothing are nil.
-func decodeValue(raw json.RawMessage) (any, error) {
-	if len(raw) == 0 {
+// appendText refuses bad bytes: encoding/json would replace them, and another
+// value would come back.
+func appendText(b *bytes.Buffer, s string) error {
+	if err := Text(s); err != nil {
+		return err
+	}
+	text, err := json.Marshal(s)
+	b.Write(text)
+	return err
+}
+
+// DecodeValue is EncodeValue's inverse; null and nothing are nil.
+// Errors: fault.Internal, for a row that this program did not write.
+func DecodeValue(raw string) (any, error) {
+	if raw == "" {
 		return nil, nil
 	}
-	d := json.NewDecoder(bytes.NewReader(raw))
+	d := json.NewDecoder(strings.NewReader(raw))
 	d.UseNumber()
 	var v any
 	if err := d.Decode(&v); err != nil {
@@ -113,8 +122,8 @@ func canonical(v any) (any, error) {
 			}
 		}
 	case map[string]any:
-		for k := range v {
-			if v[k], err = canonical(v[k]); err != nil {
+		for key := range v {
+			if v[key], err = canonical(v[key]); err != nil {
 				return nil, err
 			}
 		}

@@ -1,0 +1,47 @@
+package change
+
+import (
+	"github.com/patchbay-dev/patchbay/connector"
+	"github.com/patchbay-dev/patchbay/internal/fault"
+)
+
+// CheckTenant tells whether a tenant can be written.
+// Errors: fault.InvalidArgument.
+func CheckTenant(t *connector.Tenant) error { return Text(t.ExternalID, t.Name) }
+
+// CheckTenantUpdate is CheckTenant for one that replaces another state of itself.
+func CheckTenantUpdate(old, next *connector.Tenant) error {
+	if next.ID != old.ID {
+		return fault.New(fault.InvalidArgument, "a tenant's id never changes")
+	}
+	return CheckTenant(next)
+}
+
+// TenantFields names what differs, never a value.
+func TenantFields(old, next *connector.Tenant) []string {
+	f := fieldNames{}
+	f.add("external_id", next.ExternalID != old.ExternalID)
+	f.add("name", next.Name != old.Name)
+	f.add("status", next.Status != old.Status)
+	f.add("noupdate", next.NoUpdate != old.NoUpdate)
+	return f
+}
+
+// CheckOrganization tells whether an organization can be written.
+// Errors: fault.InvalidArgument.
+func CheckOrganization(o *connector.Organization) error {
+	if o.ID.IsZero() {
+		return fault.New(fault.InvalidArgument, "an organization needs an id")
+	}
+	return Text(o.ExternalID, o.Name)
+}
+
+// OrganizationFields names what differs, never a value; all when old is nil.
+func OrganizationFields(old, o *connector.Organization) []string {
+	f := fieldNames{}
+	f.add("external_id", old == nil || o.ExternalID != old.ExternalID)
+	f.add("name", old == nil || o.Name != old.Name)
+	f.add("active", old == nil || o.Active != old.Active)
+	f.add("noupdate", old == nil || o.NoUpdate != old.NoUpdate)
+	return f
+}
