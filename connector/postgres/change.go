@@ -40,9 +40,18 @@ func (s *Store) Change(ctx context.Context, c connector.Change, fn func(context.
 				return nil, err
 			}
 		default:
-			return nil, err
+			return nil, s.writeFailed(err)
 		}
 	}
+}
+
+// writeFailed lets go of a server that refuses to write: after a failover these
+// connections lead to what is a standby now, and would go on doing so.
+func (s *Store) writeFailed(err error) error {
+	if stateOf(err) == stateReadOnly {
+		s.pool.Reset()
+	}
+	return err
 }
 
 // pause separates two writers that met, by a jittered time.
@@ -76,7 +85,10 @@ func (s *Store) begin(ctx context.Context) (pgx.Tx, error) {
 		return nil, classify(ctx, err)
 	}
 	if left := timeLeft(ctx); left != "" {
-		if _, err := tx.Exec(ctx, `SELECT set_config('statement_timeout', $1, true)`, left); err != nil {
+		// The second one frees the tenant's lock when this process hangs or is cut
+		// off between two statements: nobody else could write until then.
+		if _, err := tx.Exec(ctx, `SELECT set_config('statement_timeout', $1, true),
+			set_config('idle_in_transaction_session_timeout', $1, true)`, left); err != nil {
 			s.rollback(tx)
 			return nil, classify(ctx, err)
 		}
@@ -275,7 +287,7 @@ func (s *Store) RecordTest(ctx context.Context, t tenant.ID, id connector.ID, ve
 		WHERE tenant_id = $1 AND id = $2::uuid AND version = $3 AND deleted_at IS NULL`,
 		[]any{t.String(), null(id.String()), version, string(state), null(string(report))}, nil)
 	if err != nil {
-		return err
+		return s.writeFailed(err)
 	}
 	if n == 0 {
 		return w.missing(ctx, t, id)

@@ -22,6 +22,7 @@ const (
 	stateUndefinedTable      = "42P01"
 	stateNoDatabase          = "3D000"
 	statePrivilege           = "42501"
+	stateIdleInTransaction   = "25P03"
 	stateDuplicateObject     = "42710"
 )
 
@@ -59,13 +60,21 @@ func classifyState(pg *pgconn.PgError, err error) error {
 		code, message = fault.DeadlineExceeded, "the database did not answer in time"
 	case stateReadOnly:
 		code, message = fault.Unavailable, "the database is read-only at the moment"
+	case stateIdleInTransaction:
+		code, message = fault.DeadlineExceeded, "the change took too long"
+	case statePrivilege:
+		// Row-level security refuses a row with the same state. That is a fault of
+		// ours, while a missing right is the operator's to give.
+		if pg.Routine != "ExecWithCheckOptions" {
+			code, message = fault.Unavailable, "the database login lacks a right: make it a member of its patchbay_ roles"
+		}
 	case stateUndefinedTable:
 		code, message = fault.Unavailable, "the database has no schema yet: run sidecar migrate"
 	case stateNoDatabase:
 		code, message = fault.Unavailable, "the database does not exist"
 	default:
 		switch pg.Code[:min(2, len(pg.Code))] {
-		case "08", "53", "57", "28": // connection, resources, operator intervention, login
+		case "08", "53", "57", "58", "28": // connection, resources, operator intervention, system, login
 			code, message = fault.Unavailable, "the database is not reachable"
 		case "22", "23": // data, constraints
 			code, message = fault.InvalidArgument, "the database does not accept the record"
@@ -111,6 +120,8 @@ func connectionLost(ctx context.Context, err error) bool {
 	if errors.As(err, &dial) || errors.As(err, &known) {
 		return false
 	}
-	s := stateOf(err)
-	return s == "" || s == "57P01" || s == "57P02"
+	// FATAL is what a server says before it closes: shutdown, crash, an idle
+	// time-out, a pooler that restarts.
+	var pg *pgconn.PgError
+	return !errors.As(err, &pg) || pg.SeverityUnlocalized == "FATAL"
 }

@@ -38,11 +38,12 @@ type MigrationState struct {
 	AppliedAt time.Time // UTC; zero when not applied
 }
 
-// Migrate brings the schema up to date: roles first, then each migration in its
+// Migrate brings the schema up to date: roles first (see ensureRoles), then each migration in its
 // own transaction, all under an advisory lock, so that any number of callers
 // may start at once. url connects directly, not through a transaction pooler,
 // which would part the lock from its connection.
-// Errors: fault.PermissionDenied with the SQL that an administrator has to run.
+// Errors: fault.PermissionDenied with the SQL that an administrator has to run;
+// fault.Unavailable for a schema that is too new for this build.
 func Migrate(ctx context.Context, url secret.Value, log *slog.Logger) error {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
@@ -53,6 +54,10 @@ func Migrate(ctx context.Context, url secret.Value, log *slog.Logger) error {
 	}
 	db := stdlib.OpenDB(*config)
 	defer db.Close()
+	// Before goose, which takes no lock where it finds nothing to apply.
+	if err := refuseNewer(ctx, db, log); err != nil {
+		return err
+	}
 	sources, err := fs.Sub(migrationFiles, "migrations")
 	if err != nil {
 		return fault.New(fault.Internal, "the embedded migrations are not readable").WithCause(err)
@@ -95,6 +100,32 @@ func (l *locker) SessionLock(ctx context.Context, conn *sql.Conn) error {
 		return err
 	}
 	return nil
+}
+
+// refuseNewer stops before a schema that this build must not touch. One version
+// ahead is what a rolled-back program finds: compatible by promise, and its
+// migration has nothing to do.
+func refuseNewer(ctx context.Context, db *sql.DB, log *slog.Logger) error {
+	states, err := known()
+	if err != nil {
+		return err
+	}
+	own := states[len(states)-1].Version
+	var found int64
+	err = db.QueryRowContext(ctx, `SELECT coalesce(max(version_id), 0) FROM `+versionTable+` WHERE is_applied`).Scan(&found)
+	switch {
+	case stateOf(err) == stateUndefinedTable:
+		return nil
+	case err != nil:
+		return classify(ctx, err)
+	case found <= own:
+		return nil
+	case found == own+1:
+		log.WarnContext(ctx, "the schema is newer than this build", "version", found, "known", own)
+		return nil
+	default:
+		return checkVersion(own, found)
+	}
 }
 
 func (l *locker) SessionUnlock(ctx context.Context, conn *sql.Conn) error {

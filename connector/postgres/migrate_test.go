@@ -9,6 +9,7 @@ import (
 
 	"github.com/patchbay-dev/patchbay/internal/fault"
 	"github.com/patchbay-dev/patchbay/internal/testenv"
+	"github.com/patchbay-dev/patchbay/tenant"
 )
 
 // Replicas of a deployment migrate at once, and so do several databases of a
@@ -54,6 +55,37 @@ func TestMigrationStatus(t *testing.T) {
 	if err := store.CheckSchema(ctx); err != nil {
 		t.Errorf("a migrated database: %v", err)
 	}
+	// A newer build has been here: one version ahead is what a roll-back finds.
+	for version, fine := range map[int64]bool{own(t) + 1: true, own(t) + 2: false} {
+		other := testenv.Postgres(t).NewDatabase(t)
+		if err := Migrate(ctx, secretOf(other), nil); err != nil {
+			t.Fatal(err)
+		}
+		newer := open(t, other)
+		for v := own(t) + 1; v <= version; v++ {
+			as(t, newer, tenant.ID{}, `INSERT INTO patchbay_migrations (version_id, is_applied) VALUES ($1, true)`, v)
+		}
+		for what, err := range map[string]error{"migrate": Migrate(ctx, secretOf(other), nil), "a store": newer.CheckSchema(ctx)} {
+			if fine != (err == nil) || !fine && (fault.CodeOf(err) != fault.Unavailable || !strings.Contains(fault.Message(err), "upgrade it")) {
+				t.Errorf("%s at schema version %d: %v", what, version, err)
+			}
+		}
+		states, err := MigrationStatus(ctx, secretOf(other))
+		last := states[len(states)-1]
+		if err != nil || last.Version != version || last.Name != "" || !last.Applied {
+			t.Errorf("status at schema version %d: %+v %v", version, states, err)
+		}
+	}
+}
+
+// own is this build's schema version.
+func own(t *testing.T) int64 {
+	t.Helper()
+	states, err := known()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return states[len(states)-1].Version
 }
 
 // Without the right to make roles the error says what an administrator runs,

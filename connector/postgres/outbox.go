@@ -47,11 +47,11 @@ func (s *Store) Relay(ctx context.Context, n int, send func(context.Context, []c
 	rows, err := tx.Query(ctx, `SELECT `+messageColumns+` FROM outbox m WHERE m.sent_at IS NULL
 		ORDER BY m.id LIMIT $1::bigint FOR UPDATE SKIP LOCKED`, int64(n))
 	if err != nil {
-		return 0, classify(ctx, err)
+		return 0, s.writeFailed(classify(ctx, err))
 	}
 	ms, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (connector.Message, error) { return scanMessage(row) })
 	if err != nil {
-		return 0, classify(ctx, err)
+		return 0, s.writeFailed(classify(ctx, err))
 	}
 	if len(ms) == 0 {
 		return 0, nil
@@ -112,7 +112,10 @@ func (s *Store) signalCommit() {
 
 // SweepOutbox implements connector.Outbox.
 func (s *Store) SweepOutbox(ctx context.Context, age time.Duration) (int64, error) {
-	tag, err := s.pool.Exec(ctx, `DELETE FROM outbox WHERE sent_at IS NOT NULL
-		AND at < clock_timestamp() - $1::bigint * interval '1 microsecond'`, age.Microseconds())
-	return tag.RowsAffected(), classify(ctx, err)
+	var n int64
+	err := s.read(ctx, scope{}, `WITH gone AS (DELETE FROM outbox m WHERE m.sent_at IS NOT NULL
+		AND m.at < clock_timestamp() - $1::bigint * interval '1 microsecond' RETURNING 1)
+		SELECT count(*) FROM gone`, []any{age.Microseconds()},
+		func(rows pgx.Rows) error { return rows.Scan(&n) })
+	return n, s.writeFailed(err)
 }

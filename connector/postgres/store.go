@@ -55,6 +55,10 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
+	return newStore(ctx, o, config)
+}
+
+func newStore(ctx context.Context, o Options, config *pgxpool.Config) (*Store, error) {
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
 		return nil, fault.New(fault.InvalidArgument, "the Postgres options are not usable").WithCause(err)

@@ -1,0 +1,18 @@
+package sqlite
+
+import (
+	"testing"
+
+	"github.com/patchbay-dev/patchbay/connector/storetest"
+)
+
+// There is no row-level security here: this is the only wall.
+func TestStatementsNameTheTenant(t *testing.T) {
+	t.Parallel()
+	storetest.Statements(t, ".", map[string]string{
+		"FROM tenants t ORDER BY t.id": "the control plane's listing",
+		"FROM outbox x WHERE":          "the relay carries every tenant's rows",
+		"UPDATE outbox SET sent_at":    "the relay marks what it has claimed",
+		"DELETE FROM outbox WHERE":     "housekeeping sweeps every tenant's sent rows",
+	})
+}
