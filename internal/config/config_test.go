@@ -155,15 +155,34 @@ func TestBadEnvironment(t *testing.T) {
 	t.Parallel()
 	_, _, err := Load(Options{Environ: []string{
 		"PATCHBAY_CACHE_TTL=soon", "PATCHBAY_JWT_ISSUERS=issuer: x", `PATCHBAY_JWT_ROLES={"a": 1}`, "PATCHBAY_POSTGRES_MAX_CONNS=-1",
-		`PATCHBAY_PROVIDERS_ENDPOINTS={"a": "https://a", "a": "https://b"}`,
-	}})
+		`PATCHBAY_PROVIDERS_ENDPOINTS={"a": "https://a", "a": "https://b"}`, "PATCHBAY_CACHE_MAX_BYTES=1",
+	}, Flags: map[string]string{"log.level": "loud"}})
 	want := `cache.ttl (PATCHBAY_CACHE_TTL): expected a duration with its unit, such as 500ms, 60s or 1h
 jwt.issuers (PATCHBAY_JWT_ISSUERS): expected JSON
 jwt.roles.a (PATCHBAY_JWT_ROLES): expected a list
 postgres.max_conns (PATCHBAY_POSTGRES_MAX_CONNS): must not be negative
-providers.endpoints.a (PATCHBAY_PROVIDERS_ENDPOINTS): the key is given twice`
+providers.endpoints.a (PATCHBAY_PROVIDERS_ENDPOINTS): the key is given twice
+cache.max_bytes (PATCHBAY_CACHE_MAX_BYTES): must be at least 1MiB
+log.level (flag): expected one of debug, info, warn, error`
 	if err == nil || err.Error() != want {
 		t.Errorf("got\n%v\nwant\n%s", err, want)
+	}
+}
+
+// TestOverriddenPlace: a problem names who gave the value that counts, not the
+// line that it replaced.
+func TestOverriddenPlace(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "x.yaml")
+	write(t, path, "egress: {allow: [fine, '*']}\n", 0o600)
+	for environ, want := range map[string]string{
+		"":                                  "egress.allow[1] (x.yaml:1:24): expected an address, a prefix, a host or host:port",
+		"PATCHBAY_EGRESS_ALLOW=fine,also,/": "egress.allow[2] (PATCHBAY_EGRESS_ALLOW): expected an address, a prefix, a host or host:port",
+		"PATCHBAY_EGRESS_ALLOW=fine,/":      "egress.allow[1] (PATCHBAY_EGRESS_ALLOW): expected an address, a prefix, a host or host:port",
+	} {
+		if _, _, err := Load(Options{Path: path, Environ: []string{environ}}); err == nil || err.Error() != want {
+			t.Errorf("%q: got %v, want %s", environ, err, want)
+		}
 	}
 }
 
@@ -292,7 +311,7 @@ func FuzzDocument(f *testing.F) {
 		f.Add(data)
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		l := &loader{c: defaults(ModeServe), set: map[string]bool{}}
+		l := &loader{c: defaults(ModeServe), at: map[string]string{}}
 		d := decoder{l: l, file: "x.yaml"}
 		if !d.document(data) && len(l.problems) == 0 {
 			t.Error("refused without a problem")

@@ -143,7 +143,9 @@ func (d *decoder) list(path string, n ast.Node, v reflect.Value) {
 	}
 	out := reflect.MakeSlice(v.Type(), len(s.Values), len(s.Values))
 	for i, item := range s.Values {
-		d.value(fmt.Sprintf("%s[%d]", path, i), item, out.Index(i), "")
+		p := fmt.Sprintf("%s[%d]", path, i)
+		d.l.at[p] = d.place(item)
+		d.value(p, item, out.Index(i), "")
 	}
 	v.Set(out)
 }
@@ -198,6 +200,7 @@ func (d *decoder) dictionary(path string, n ast.Node, v reflect.Value) {
 	out := reflect.MakeMap(v.Type())
 	for _, e := range d.entries(path, n, v.Type()) {
 		item := reflect.New(v.Type().Elem()).Elem()
+		d.l.at[e.path] = e.at
 		d.value(e.path, e.node, item, "")
 		out.SetMapIndex(reflect.ValueOf(e.key), item)
 	}
@@ -225,7 +228,7 @@ func (d *decoder) section(path string, n ast.Node, v reflect.Value) {
 			d.l.problem(e.path, e.at, message)
 			continue
 		}
-		d.l.set[e.path] = true
+		d.l.at[e.path] = e.at
 		d.value(e.path, e.node, v.Field(i), t.Field(i).Tag.Get("file"))
 	}
 }

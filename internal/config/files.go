@@ -63,12 +63,12 @@ func worldReadable(path string) bool {
 func (l *loader) files() {
 	eachFile("", reflect.ValueOf(l.c).Elem(), func(key, path, kind string) {
 		if message := checkFile(path, kind); message != "" {
-			l.problem(key, "", message)
+			l.problem(key, l.place(key), message)
 			return
 		}
 		if kind == "secret" && worldReadable(path) {
 			l.warnings = append(l.warnings, Warning{
-				Path: key, Message: "the file " + path + " is world-readable; chmod it to 0600 (0440 for a group)",
+				Path: key, At: l.place(key), Message: "the file " + path + " is world-readable; chmod it to 0600 (0440 for a group)",
 			})
 		}
 	})

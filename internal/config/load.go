@@ -30,7 +30,7 @@ const prefix = "PATCHBAY_"
 // whole. The error is a *Error with every problem found, and is
 // fault.InvalidArgument. Warnings come with an error too.
 func Load(o Options) (*Config, []Warning, error) {
-	l := &loader{c: defaults(o.Mode), set: map[string]bool{}}
+	l := &loader{c: defaults(o.Mode), at: map[string]string{}}
 	env := environ(o.Environ)
 	path := o.Path
 	if path == "" {
@@ -55,12 +55,27 @@ type loader struct {
 	c        *Config
 	problems []Problem
 	warnings []Warning
-	set      map[string]bool // keys given anywhere
-	broken   bool            // the file could not be read: what is missing may be in it
+	at       map[string]string // where each given key stands; the last to give it wins
+	broken   bool              // the file could not be read: what is missing may be in it
 }
 
 func (l *loader) problem(path, at, message string) {
 	l.problems = append(l.problems, Problem{Path: path, At: at, Message: message})
+}
+
+// given tells whether a key was set anywhere.
+func (l *loader) given(path string) bool { return l.at[path] != "" }
+
+// place is where a key stands, or, for one that is missing, what it is missing
+// from; "" when nothing around it was given.
+func (l *loader) place(path string) string {
+	for path != "" {
+		if at := l.at[path]; at != "" {
+			return at
+		}
+		path = path[:max(0, strings.LastIndexAny(path, ".["))]
+	}
+	return ""
 }
 
 func (l *loader) readFile(path string) {
@@ -159,7 +174,13 @@ func (l *loader) flags(flags map[string]string) {
 
 // text sets a leaf from a flag's or variable's text.
 func (l *loader) text(k leaf, at, text string) {
-	l.set[k.path] = true
+	// What the file says below an overridden key is no more.
+	for path := range l.at {
+		if strings.HasPrefix(path, k.path+".") || strings.HasPrefix(path, k.path+"[") {
+			delete(l.at, path)
+		}
+	}
+	l.at[k.path] = at
 	if isScalar(k.value.Type()) {
 		if message := setText(k.value, text); message != "" {
 			l.problem(k.path, at, message)

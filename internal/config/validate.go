@@ -48,7 +48,7 @@ func (l *loader) bad(path, message string) {
 			return
 		}
 	}
-	l.problem(path, "", message)
+	l.problem(path, l.place(path), message)
 }
 
 func (l *loader) oneOf(path, value string, allowed []string) {
@@ -69,7 +69,7 @@ func (l *loader) listeners(m Mode) {
 	address("local.listen", c.Local.Listen)
 	address("admin.listen", c.Admin.Listen)
 	address("probes.listen", c.Probes.Listen)
-	if c.Local.Socket != "" && l.set["local.listen"] && l.set["local.socket"] {
+	if c.Local.Socket != "" && l.given("local.listen") && l.given("local.socket") {
 		l.bad("local.socket", "local.listen is set too; the local API has one listener")
 	}
 	if c.Local.Deadline <= 0 {
@@ -230,6 +230,9 @@ func (l *loader) vault() {
 	v := l.c.Vault
 	if v.Address != "" {
 		l.url("vault.address", v.Address, "https", "http")
+		if u, err := url.Parse(v.Address); err == nil && (strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "") {
+			l.bad("vault.address", "expected scheme, host and port only; a path belongs into vault.mount or vault.prefix")
+		}
 	}
 	if !cleanPath(v.Mount) {
 		l.bad("vault.mount", "expected a path such as secret, without outer slashes and dot segments")
