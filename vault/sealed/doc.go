@@ -7,5 +7,6 @@
 // dependency.
 //
 // Not guaranteed: rotation of the key, protection from who can read the key
-// file, and exclusion between processes on systems without flock.
+// file, notice of a file that somebody put back to an older state of the same
+// place, and exclusion between processes on systems without flock.
 package sealed

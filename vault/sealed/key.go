@@ -10,9 +10,34 @@ import (
 	"runtime"
 
 	"github.com/patchbay-dev/patchbay/internal/fault"
+	"github.com/patchbay-dev/patchbay/vault"
 )
 
 const keySize = 32
+
+// checkPlace is a sealed record of nothing beside the bundles. It can be no
+// bundle's place: those lie in the folder base.
+const checkPlace = "check"
+
+// checkKey proves the key by opening what the first start sealed: each bundle by
+// itself can't tell a wrong key from a damaged file. The caller holds the lock.
+func (s *Store) checkKey(keyFile string) error {
+	raw, err := os.ReadFile(s.file(checkPlace))
+	if err == nil {
+		if _, _, err = unseal(s.gcm, checkPlace, raw); err != nil {
+			return fault.Newf(fault.InvalidArgument, "the key file %s is not the one that sealed the secrets in %s; put the right one back",
+				keyFile, s.dir).WithCause(err)
+		}
+		return nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return ioFault("read its key's check", err)
+	}
+	if entries, err := os.ReadDir(s.file(base)); err != nil || len(entries) > 0 {
+		return nil // somebody removed it: sealing another would vouch for any key
+	}
+	return s.save(checkPlace, header{writtenAt: s.clock().UnixNano(), version: 1}, vault.Bundle{})
+}
 
 // loadKey reads the key file, or makes it when neither it nor any bundle
 // exists. The caller holds the store's lock, so that two first starts make one key.

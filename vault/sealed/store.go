@@ -44,8 +44,8 @@ var _ vault.Store = (*Store)(nil)
 
 // Open opens the store below dir, making folder (0700) and key on first use.
 // Errors: fault.InvalidArgument for a key file that others can read, that has a
-// wrong size, or that is missing while secrets exist; fault.Unavailable when
-// the file system refuses.
+// wrong size, that is missing while secrets exist, or that is not the key which
+// sealed them; fault.Unavailable when the file system refuses.
 func Open(dir string, o Options) (*Store, error) {
 	if o.KeyFile == "" {
 		o.KeyFile = filepath.Join(dir, "key")
@@ -81,6 +81,9 @@ func Open(dir string, o Options) (*Store, error) {
 	}
 	if s.gcm, err = cipher.NewGCM(block); err != nil {
 		return nil, fault.New(fault.Internal, "the sealing cipher is not available").WithCause(err)
+	}
+	if err := s.checkKey(o.KeyFile); err != nil {
+		return nil, err
 	}
 	sweepTemp(dir, o.Clock())
 	return s, nil

@@ -85,7 +85,7 @@ func TestNothingInClearAndNothingOpen(t *testing.T) {
 		}
 		return err
 	})
-	if err != nil || files != 4 { // key, lock, bundle, grant
+	if err != nil || files != 5 { // key, its check, lock, bundle, grant
 		t.Fatalf("%d files, %v", files, err)
 	}
 }
@@ -163,7 +163,14 @@ func TestAnotherKeyOpensNothing(t *testing.T) {
 	dir := t.TempDir()
 	ref := write(t, open(t, dir), "acme", "x")
 	must(t, os.WriteFile(filepath.Join(dir, "key"), make([]byte, 32), 0o600))
+	if _, err := sealed.Open(dir, sealed.Options{}); fault.CodeOf(err) != fault.InvalidArgument || !strings.Contains(fault.Message(err), "is not the one that sealed") {
+		t.Fatalf("with another key: %v", err)
+	}
+	must(t, os.Remove(filepath.Join(dir, "check")))
 	s := open(t, dir)
+	if _, err := os.Stat(filepath.Join(dir, "check")); err == nil {
+		t.Error("another key is vouched for")
+	}
 	if _, err := s.Read(t.Context(), ref); fault.CodeOf(err) != fault.Unavailable {
 		t.Fatalf("got %v", err)
 	}
