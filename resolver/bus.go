@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"time"
 
 	"github.com/patchbay-dev/patchbay/connector"
 )
@@ -98,16 +99,19 @@ func (b *Bus) Publish(_ context.Context, ms []connector.Message) error {
 }
 
 // State implements Publisher.
-func (b *Bus) State(context.Context) (string, int64, error) {
+func (b *Bus) State(context.Context) (Standing, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return busName, b.sentinel, nil
+	return Standing{Identity: busName, Sentinel: b.sentinel, At: time.Now().UnixMilli()}, nil
 }
 
-// Heartbeat implements Publisher.
-func (b *Bus) Heartbeat(context.Context, string) (bool, error) {
+// Heartbeat implements Publisher. A Bus never restarts.
+func (b *Bus) Heartbeat(_ context.Context, s Standing, within time.Duration) (bool, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if time.Now().UnixMilli()-s.At >= within.Milliseconds() {
+		return false, nil
+	}
 	b.send(Event{Kind: EventHeartbeat})
 	return true, nil
 }

@@ -34,7 +34,7 @@ func (k key) shared() SharedKey {
 }
 
 // entry is one answer in memory, a negative one when err is set. All but mark
-// is immutable.
+// and wrong is immutable.
 type entry struct {
 	state   *state
 	mark    atomic.Pointer[mark] // the latest own validation
@@ -42,7 +42,10 @@ type entry struct {
 	err     error
 	body    secret.Body
 	etag    string
-	expires time.Time // of a minted token; zero when none
+	expires time.Time // of a minted token, or of a "no" of Vault; zero when none
+	// maxStale is that of the connector's category.
+	maxStale time.Duration
+	wrong    atomic.Bool // a later reading of the record was different
 }
 
 // validation is the latest moment at which the database vouched for the entry,
@@ -57,7 +60,7 @@ func (e *entry) validation() mark {
 
 // unsuspected tells whether nothing heard since the validation speaks against it.
 func (e *entry) unsuspected(m mark) bool {
-	return !e.state.dead.Load() &&
+	return !e.state.dead.Load() && !e.wrong.Load() &&
 		m.revision >= e.state.floor.Load() &&
 		int64(m.at) >= e.state.suspectBefore.Load()
 }

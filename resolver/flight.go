@@ -3,6 +3,10 @@ package resolver
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"math/rand/v2"
+	"runtime/debug"
+	"sync/atomic"
 	"time"
 
 	"github.com/patchbay-dev/patchbay/connector"
@@ -11,11 +15,21 @@ import (
 	"github.com/patchbay-dev/patchbay/providers"
 )
 
+// A database that has not answered for this long is unreachable for a caller
+// that can be served what is held.
+const patience = 500 * time.Millisecond
+
 // flight is one read of one question, shared by everyone who may join it.
 type flight struct {
-	floor   int64 // of the tenant when the flight began
 	minimum int64
-	done    chan struct{}
+	began   instant
+	probe   bool   // it may ask a database that is away
+	state   *state // held; used by the flight's goroutine only
+	// bound: the answer will not be below this revision. It begins as the
+	// tenant's floor and rises with what the flight itself learns, so that this
+	// does not turn away the next callers.
+	bound atomic.Int64
+	done  chan struct{}
 
 	// The outcome, written before done closes.
 	entry  *entry
@@ -26,22 +40,43 @@ type flight struct {
 
 // miss is the slow path. e is what memory holds, nil when nothing.
 func (r *Resolver) miss(ctx context.Context, k key, e *entry, minimum int64) (Answer, error) {
-	if r.retryAt.Load() != 0 {
-		// The database is known to be away: whoever can be served is served at
-		// once, and one flight at a time finds out whether it is back.
+	if r.away(e) {
 		if a, err, ok := r.stale(k, e, minimum); ok {
-			if r.clock.now() >= instant(r.retryAt.Load()) {
-				r.join(k, minimum)
+			if r.claim() {
+				r.join(k, minimum, true)
 			}
 			return a, err
 		}
 	}
-	f := r.join(k, minimum)
-	select {
-	case <-f.done:
-	case <-ctx.Done():
-		return Answer{}, fault.New(fault.DeadlineExceeded, "the answer was not found in time").WithCause(ctx.Err())
+	f := r.join(k, minimum, false)
+	var impatient <-chan time.Time
+	if r.servable(k, e, minimum) {
+		t := time.NewTimer(patience)
+		defer t.Stop()
+		impatient = t.C
 	}
+	for {
+		select {
+		case <-f.done:
+			return r.landed(k, e, f, minimum)
+		case <-impatient:
+			impatient = nil
+			if a, err, ok := r.stale(k, e, minimum); ok {
+				return a, err
+			}
+		case <-ctx.Done():
+			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+				if a, err, ok := r.stale(k, e, minimum); ok {
+					return a, err
+				}
+			}
+			return Answer{}, fault.New(fault.DeadlineExceeded, "the answer was not found in time").WithCause(ctx.Err())
+		}
+	}
+}
+
+// landed is what an ended flight means for one of its callers.
+func (r *Resolver) landed(k key, e *entry, f *flight, minimum int64) (Answer, error) {
 	if f.err != nil {
 		if fault.Outage(f.err) {
 			if a, err, ok := r.stale(k, e, minimum); ok {
@@ -50,6 +85,12 @@ func (r *Resolver) miss(ctx context.Context, k key, e *entry, minimum int64) (An
 		}
 		return Answer{}, f.err
 	}
+	// Each caller's own minimum: one that asks for too much fails alone. An
+	// unknown tenant has no revision to compare with.
+	missing := f.mark.revision == 0 && fault.CodeOf(f.entry.err) == fault.NotFound
+	if f.mark.revision < minimum && !missing {
+		return Answer{}, fault.New(fault.Conflict, "the requested minimum revision is above the tenant's revision")
+	}
 	now := r.clock.now()
 	f.entry.state.touch(now)
 	return r.serve(f.entry, f.mark, now, f.source)
@@ -57,86 +98,117 @@ func (r *Resolver) miss(ctx context.Context, k key, e *entry, minimum int64) (An
 
 // join returns a flight that this caller may join, or a new one. A flight that
 // began below the caller's floor or minimum may carry an answer older than the
-// caller is entitled to.
-func (r *Resolver) join(k key, minimum int64) *flight {
+// caller is entitled to; one that is half way to its timeout may be dead.
+func (r *Resolver) join(k key, minimum int64, probe bool) *flight {
 	st := r.states.hold(k.tenant)
-	floor := st.floor.Load()
+	floor, now := st.floor.Load(), r.clock.now()
 	r.flightMu.Lock()
-	if f := r.flights[k]; f != nil && f.floor >= floor && f.minimum >= minimum {
-		r.flightMu.Unlock()
-		st.flights.Add(-1)
-		return f
+	if f := r.flights[k]; f != nil && now.since(f.began) < r.o.FlightTimeout/2 {
+		if bound := f.bound.Load(); bound >= floor && max(f.minimum, bound) >= minimum {
+			r.flightMu.Unlock()
+			st.flights.Add(-1)
+			return f
+		}
 	}
-	f := &flight{floor: floor, minimum: minimum, done: make(chan struct{})}
+	f := &flight{minimum: minimum, began: now, probe: probe, state: st, done: make(chan struct{})}
+	f.bound.Store(floor)
 	r.flights[k] = f
 	r.flightMu.Unlock()
-	go r.fly(k, st, f)
+	go r.fly(k, f)
 	return f
 }
 
 // fly runs a flight to its end, detached from whoever asked.
-func (r *Resolver) fly(k key, st *state, f *flight) {
+func (r *Resolver) fly(k key, f *flight) {
 	ctx, cancel := context.WithTimeout(context.Background(), r.o.FlightTimeout)
 	defer cancel()
-	defer st.flights.Add(-1)
-	f.entry, f.mark, f.source, f.err = r.load(ctx, k, st, f)
-	r.flightMu.Lock()
-	if r.flights[k] == f {
-		delete(r.flights, k)
-	}
-	r.flightMu.Unlock()
-	close(f.done)
+	defer func() {
+		if p := recover(); p != nil {
+			// A provider that panics over one connector must not end the answers of
+			// all others. The panic's value may hold what it was working on.
+			r.o.Log.Error("a flight panicked", "tenant", k.tenant.String(), "category", string(k.category),
+				"connector", k.id.String(), "stack", string(debug.Stack()))
+			f.entry, f.err = nil, fault.New(fault.Internal, "the backend cannot be made")
+		}
+		r.flightMu.Lock()
+		if r.flights[k] == f {
+			delete(r.flights, k)
+		}
+		r.flightMu.Unlock()
+		f.state.flights.Add(-1)
+		close(f.done)
+	}()
+	f.entry, f.mark, f.source, f.err = r.load(ctx, k, f)
 }
 
-// load finds the answer: the shared cache first, then the database.
-func (r *Resolver) load(ctx context.Context, k key, st *state, f *flight) (*entry, mark, Source, error) {
-	if rec, at, ok := r.fromShared(ctx, k, st, f.minimum); ok {
-		e, m, err := r.settle(ctx, k, st, rec, at)
-		if err != nil {
-			return nil, mark{}, "", err
+// load finds the answer: memory once more, the shared cache, then the database.
+func (r *Resolver) load(ctx context.Context, k key, f *flight) (*entry, mark, Source, error) {
+	begun := r.clock.now()
+	// Another flight may have ended between the caller's look into memory and
+	// this one's begin.
+	if e, ok := r.memory.GetIfPresent(k); ok {
+		if m, fresh := r.fresh(e, begun, f.minimum); fresh {
+			return e, m, FromMemory, nil
 		}
-		if r.admissible(st, m) {
+	}
+	if rec, at, ok := r.fromShared(ctx, k, f); ok {
+		e, m, err := r.settle(ctx, k, f.state, rec, at, begun)
+		switch {
+		case err != nil && fault.Outage(err):
+			return nil, mark{}, "", err
+		case err == nil && r.admissible(f.state, m, begun) && e.err != error(errSecretsGone):
 			return e, m, FromRedis, nil
 		}
+		// Vault's clear "no" to a shared record counts once the database names the
+		// same pin.
 	}
 	// A reading can be overtaken by a message that arrives while it is under
 	// way; the next one begins after it. Three are enough unless the tenant
 	// changes faster than it can be read.
 	for range 8 {
-		floor := st.floor.Load()
-		start := r.clock.now()
-		rec, err := r.fromDatabase(ctx, k)
+		f.state = r.states.living(f.state)
+		floor := f.state.floor.Load()
+		begun = r.clock.now()
+		rec, err := r.fromDatabase(ctx, k, f)
 		if err != nil {
 			return nil, mark{}, "", err
 		}
 		if rec.Revision < floor {
-			st = r.wentBack(ctx, st, floor, rec.Revision)
+			r.wentBack(ctx, f.state, floor, rec.Revision)
+			f.state = r.states.living(f.state)
+		} else {
+			advance(&f.bound, rec.Revision)
+			now := r.clock.now()
+			f.state.raise(rec.Revision, now, r.connected(now))
 		}
-		if rec.Revision < f.minimum {
-			return nil, mark{}, "", fault.New(fault.Conflict, "the requested minimum revision is above the tenant's revision")
-		}
-		e, m, err := r.settle(ctx, k, st, rec, start)
+		f.state.renew(rec.Revision, begun)
+		e, m, err := r.settle(ctx, k, f.state, rec, begun, begun)
 		if err != nil {
 			return nil, mark{}, "", err
 		}
-		if !r.admissible(st, m) {
+		if !r.admissible(f.state, m, begun) {
 			continue
 		}
-		r.fill(ctx, k, rec, start)
+		r.fill(ctx, k, rec, begun)
 		return e, m, FromDatabase, nil
 	}
 	return nil, mark{}, "", fault.New(fault.Unavailable, "the tenant changes faster than it can be read").WithRetryAfter(time.Second)
 }
 
-// admissible tells whether an answer validated by m may still be returned as
-// fresh: nothing was heard meanwhile that speaks against it.
-func (r *Resolver) admissible(st *state, m mark) bool {
-	return !st.dead.Load() && m.revision >= st.floor.Load() && int64(m.at) >= st.suspectBefore.Load()
+// admissible tells whether an answer validated by m, by a reading that began at
+// begun, may still be returned as fresh: nothing was heard meanwhile that speaks
+// against it, and nothing may have been missed. A reading that began before the
+// present subscription counts only once the tenant was rechecked.
+func (r *Resolver) admissible(st *state, m mark, begun instant) bool {
+	acknowledged := r.acknowledged.Load()
+	return !st.dead.Load() && m.revision >= st.floor.Load() && int64(m.at) >= st.suspectBefore.Load() &&
+		(int64(begun) >= acknowledged || st.checked.Load() >= acknowledged)
 }
 
 // fromShared reads the shared cache. Anything but a whole, present entry that
 // no one has overtaken is a miss.
-func (r *Resolver) fromShared(ctx context.Context, k key, st *state, minimum int64) (record, instant, bool) {
+func (r *Resolver) fromShared(ctx context.Context, k key, f *flight) (record, instant, bool) {
+	st := f.state
 	if r.o.Shared == nil {
 		return record{}, 0, false
 	}
@@ -151,17 +223,22 @@ func (r *Resolver) fromShared(ctx context.Context, k key, st *state, minimum int
 		return record{}, 0, false
 	}
 	// A revision key above the floor is news like any other.
+	advance(&f.bound, got.Revision)
 	st.raise(got.Revision, now, r.connected(now))
 	if got.Entry == nil {
 		return record{}, 0, false
 	}
 	rec, err := decodeRecord(got.Entry)
-	if err != nil || rec.Revision != got.Revision || rec.Revision < st.floor.Load() || rec.Revision < minimum {
+	if err != nil || rec.Revision != got.Revision || rec.Revision < st.floor.Load() || rec.Revision < f.minimum {
 		return record{}, 0, false
 	}
 	// The entry is as old as its database time says, and up to a second of
-	// clock skew older.
-	age := max(time.Since(rec.At), 0) + time.Second
+	// clock skew older. With more skew than that its age is unknown.
+	age := time.Since(rec.At)
+	if age < -maxSkew {
+		return record{}, 0, false
+	}
+	age = max(age, 0) + maxSkew
 	live := r.o.TTL
 	if rec.Facts.verdict(!k.id.IsZero()) != nil {
 		live = r.o.NegativeTTL
@@ -174,7 +251,13 @@ func (r *Resolver) fromShared(ctx context.Context, k key, st *state, minimum int
 }
 
 // fromDatabase reads the question's record.
-func (r *Resolver) fromDatabase(ctx context.Context, k key) (record, error) {
+func (r *Resolver) fromDatabase(ctx context.Context, k key, f *flight) (record, error) {
+	if !f.probe {
+		if err := r.mayAsk(ctx); err != nil {
+			return record{}, err
+		}
+	}
+	f.probe = false
 	r.Stats.DatabaseReads.Add(1)
 	t := r.o.Database.Tenant(k.tenant)
 	var s connector.Snapshot
@@ -185,9 +268,7 @@ func (r *Resolver) fromDatabase(ctx context.Context, k key) (record, error) {
 		s, err = t.Connector(ctx, k.org, k.id)
 	}
 	if err != nil {
-		if fault.Outage(err) {
-			r.backOff()
-		}
+		r.failed(err)
 		return record{}, err
 	}
 	r.databaseBack()
@@ -197,44 +278,57 @@ func (r *Resolver) fromDatabase(ctx context.Context, k key) (record, error) {
 
 // wentBack handles a database that says less than it said before (a failover
 // that lost commits): a reading begun after the revision was learned wins.
-func (r *Resolver) wentBack(ctx context.Context, st *state, disproved, actual int64) *state {
+func (r *Resolver) wentBack(ctx context.Context, st *state, disproved, actual int64) {
+	if !r.states.replace(st, disproved, actual, r.clock.now()) {
+		return // another flight found out first
+	}
 	r.Stats.WentBack.Add(1)
 	r.o.Log.Warn("the database went back in time", "tenant", st.id.String(), "disproved", disproved, "revision", actual)
-	fresh := r.states.replace(st, actual, r.clock.now())
 	if r.o.Shared != nil {
 		if err := r.o.Shared.Lower(ctx, st.id, disproved, actual); err != nil {
 			r.Stats.RedisErrors.Add(1)
 		}
 	}
-	return fresh
 }
 
 // settle turns a record into an entry in memory: the held one, renewed, when the
 // facts are the same, else a new one with its secrets and backend.
-func (r *Resolver) settle(ctx context.Context, k key, st *state, rec record, at instant) (*entry, mark, error) {
+func (r *Resolver) settle(ctx context.Context, k key, st *state, rec record, at, begun instant) (*entry, mark, error) {
 	m := mark{revision: rec.Revision, at: at}
 	digest, err := rec.Facts.digest()
 	if err != nil {
 		return nil, m, err
 	}
-	if held, ok := r.memory.GetIfPresent(k); ok && held.state == st && held.digest == digest && !held.ended() {
-		held.revalidate(m)
-		r.Stats.Unchanged.Add(1)
-		return held, m, nil
+	if held, ok := r.memory.GetIfPresent(k); ok && held.state == st {
+		if held.digest == digest {
+			if !held.ended() {
+				held.revalidate(m)
+				r.Stats.Unchanged.Add(1)
+				return held, m, nil
+			}
+		} else if m.after(*held.mark.Load()) {
+			// Known to be wrong from here on, even if its successor can't be built.
+			held.wrong.Store(true)
+		}
 	}
-	e := &entry{state: st, digest: digest}
+	category := k.category
+	if c := rec.Facts.Connector; c != nil {
+		category = c.Category
+	}
+	e := &entry{state: st, digest: digest, maxStale: r.maxStale(category)}
 	e.mark.Store(&m)
 	if e.err = rec.Facts.verdict(!k.id.IsZero()); e.err == nil {
-		if err := r.build(ctx, k, rec.Facts, e); err != nil {
-			// The record differs from the held one, so the held one is known to be
-			// wrong even though its successor can't be built now.
-			st.note(connector.Message{
-				Revision: rec.Revision, Organization: k.org, Category: k.category, Connector: k.id,
-			})
+		err := r.build(ctx, k, rec.Facts, e)
+		switch {
+		case errors.Is(err, errSecretsGone):
+			// A clear answer, but one that can change without a revision: it is kept
+			// for its time only, never renewed by an equal record.
+			e.err, e.expires = errSecretsGone, time.Now().Add(r.o.NegativeTTL)
+		case err != nil:
 			return nil, m, err
 		}
 	}
-	r.keep(k, e, m)
+	r.keep(k, e, m, begun)
 	return e, m, nil
 }
 
@@ -255,14 +349,15 @@ func (e *entry) revalidate(m mark) {
 }
 
 // keep stores an entry unless what is heard or held by now is newer.
-func (r *Resolver) keep(k key, e *entry, m mark) {
+func (r *Resolver) keep(k key, e *entry, m mark, begun instant) {
 	r.memory.Compute(k, func(old *entry, found bool) (*entry, otterOp) {
-		if !r.admissible(e.state, m) {
+		if !r.admissible(e.state, m, begun) {
 			return old, otterCancel
 		}
-		if found && !old.state.dead.Load() && old.mark.Load().revision > m.revision {
+		if found && !old.state.dead.Load() && old.mark.Load().after(m) {
 			return old, otterCancel
 		}
+		e.state.entries.Add(1)
 		return e, otterWrite
 	})
 }
@@ -317,7 +412,7 @@ func (r *Resolver) secretsOf(ctx context.Context, ref connector.SecretRef) (secr
 		case fault.CodeOf(err) == fault.NotFound:
 			// A clear answer: deleted or destroyed. It is the operator's deed, and
 			// nothing held may stand in for it.
-			return nil, errSecretsGone.WithCause(err)
+			return nil, errSecretsGone
 		default:
 			r.Stats.VaultOutages.Add(1)
 			return nil, err
@@ -354,5 +449,80 @@ func (r *Resolver) fill(ctx context.Context, k key, rec record, start instant) {
 	}
 	if err := r.o.Shared.Fill(ctx, k.shared(), rec.Revision, b, live); err != nil {
 		r.Stats.RedisErrors.Add(1)
+	}
+}
+
+// maxSkew is how far the database's clock and a sidecar's may be apart.
+const maxSkew = time.Second
+
+// away tells whether to serve e as it is rather than to ask the database: it is
+// known to be away, or it has just come back and the statement that renews all
+// tenants at once comes within moments, so that what has only aged needn't be
+// read one by one by a whole fleet.
+func (r *Resolver) away(e *entry) bool {
+	if r.retryAt.Load() != 0 {
+		return true
+	}
+	back := instant(r.backAt.Load())
+	return back != 0 && r.clock.now().since(back) < renewEvery+renewJitter+renewWait &&
+		e != nil && e.unsuspected(e.validation())
+}
+
+// renewWait is how long the renewing statement itself may take.
+const renewWait = 500 * time.Millisecond
+
+// retryDelay is the time to the next try of a database that is away, jittered so
+// that a fleet does not come back as a herd.
+func retryDelay() time.Duration { return 200*time.Millisecond + rand.N(500*time.Millisecond) }
+
+// failed notes an outage of the database. Only what says that the database is
+// away counts: a record of one tenant that can't be read must not hold up the
+// others.
+func (r *Resolver) failed(err error) {
+	switch fault.CodeOf(err) {
+	case fault.Unavailable, fault.DeadlineExceeded:
+		now := r.clock.now()
+		r.Stats.DatabaseOutages.Add(1)
+		r.awaySince.CompareAndSwap(0, int64(now))
+		r.retryAt.Store(int64(now.add(retryDelay())))
+	}
+}
+
+// claim tells whether the caller is the one who may now ask a database that is
+// away; the next one may after the usual delay.
+func (r *Resolver) claim() bool {
+	at, now := r.retryAt.Load(), r.clock.now()
+	return at != 0 && now >= instant(at) && r.retryAt.CompareAndSwap(at, int64(now.add(retryDelay())))
+}
+
+// errAway is the answer to those for whom nothing is held.
+var errAway = fault.New(fault.Unavailable, "the database is away").WithRetryAfter(time.Second)
+
+// briefly is how long an outage may have lasted for callers to wait for its end.
+const briefly = 2 * time.Second
+
+// mayAsk returns nil when the database may be asked: it is not away, or this is
+// the one try that is due. A brief outage is waited through.
+func (r *Resolver) mayAsk(ctx context.Context) error {
+	for range 4 {
+		at := r.retryAt.Load()
+		if at == 0 || r.claim() {
+			return nil
+		}
+		now := r.clock.now()
+		if now.since(instant(r.awaySince.Load())) > briefly || ctx.Err() != nil {
+			return errAway
+		}
+		sleep(ctx, instant(at).since(now)+rand.N(200*time.Millisecond))
+	}
+	return errAway
+}
+
+// databaseBack notes that the database answered.
+func (r *Resolver) databaseBack() {
+	if r.retryAt.Load() != 0 && r.retryAt.Swap(0) != 0 {
+		r.awaySince.Store(0)
+		r.backAt.Store(int64(r.clock.now()))
+		signal(r.kick)
 	}
 }

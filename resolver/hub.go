@@ -7,13 +7,14 @@ import (
 	"time"
 
 	"github.com/patchbay-dev/patchbay/connector"
-	"github.com/patchbay-dev/patchbay/internal/fault"
 	"github.com/patchbay-dev/patchbay/tenant"
 )
 
 // The times of DESIGN 6, "Connected".
 const (
-	pingEvery     = 200 * time.Millisecond
+	// Half a heartbeat's interval: a heartbeat counts from the latest answered
+	// PING before it, and must hold until after the next one.
+	pingEvery     = 125 * time.Millisecond
 	proofLasts    = 500 * time.Millisecond
 	silenceBreaks = time.Second
 	checkTimeout  = 2 * time.Second
@@ -64,7 +65,8 @@ func (r *Resolver) listenOnce(ctx context.Context, feed Feed) error {
 		return err
 	}
 	acknowledged := r.clock.now()
-	defer func() { _ = sub.Close() }() // the connection is given up whatever it says
+	r.acknowledged.Store(int64(acknowledged)) // before the recheck lists who is in flight
+	defer func() { _ = sub.Close() }()        // the connection is given up whatever it says
 
 	events := make(chan Event, 256)
 	go func() {
@@ -154,22 +156,27 @@ func (r *Resolver) listenOnce(ctx context.Context, feed Feed) error {
 // heard applies a message: the tenant's floor rises, what it names is known to
 // have changed.
 func (r *Resolver) heard(m connector.Message, now instant) {
-	st := r.states.get(m.Tenant)
-	st.note(m) // before the floor: whoever sees the floor must find the reason
-	st.raise(m.Revision, now, r.connected(now))
+	connected := r.connected(now)
+	r.states.hear(m.Tenant, func(st *state, fresh bool) {
+		if !fresh { // of a tenant that nobody uses the floor is enough
+			st.note(m) // before the floor: whoever sees the floor must find the reason
+		}
+		st.raise(m.Revision, now, connected)
+	})
 }
 
 // recheck finds out what a break may have hidden, for every tenant in memory
 // and in flight. It ends only when each is either proven or suspect.
 func (r *Resolver) recheck(ctx context.Context, acknowledged instant) {
 	all := r.states.all()
-	suspect := func(sts []*state) {
+	suspect := func(sts ...*state) {
 		for _, st := range sts {
-			st.suspectBefore.Store(int64(acknowledged))
+			st.distrust(acknowledged)
+			advance(&st.checked, int64(acknowledged))
 		}
 	}
 	if r.o.Shared == nil {
-		suspect(all)
+		suspect(all...)
 		return
 	}
 	for len(all) > 0 {
@@ -180,43 +187,83 @@ func (r *Resolver) recheck(ctx context.Context, acknowledged instant) {
 		for i, st := range batch {
 			ids[i] = st.id
 		}
-		ctx, cancel := context.WithTimeout(ctx, checkTimeout)
-		revisions, err := r.o.Shared.Revisions(ctx, ids)
+		limited, cancel := context.WithTimeout(ctx, checkTimeout)
+		revisions, err := r.o.Shared.Revisions(limited, ids)
 		cancel()
+		if ctx.Err() != nil {
+			return // the next subscription checks again
+		}
 		if err != nil {
 			r.Stats.RedisErrors.Add(1)
-			suspect(batch)
+			suspect(batch...)
 			continue
 		}
 		for _, st := range batch {
-			if revision, ok := revisions[st.id]; ok {
-				st.raise(revision, acknowledged, false)
-			} else {
-				suspect([]*state{st})
+			revision, ok := revisions[st.id]
+			if !ok || revision < st.floor.Load() {
+				suspect(st) // Redis lost the key or went back: it proves nothing
+				continue
 			}
+			st.raise(revision, acknowledged, false)
+			advance(&st.checked, int64(acknowledged))
 		}
 	}
 }
 
-// Keep renews freshness and forgets what nobody uses, until ctx ends: one
-// jittered statement a second at most, for all tenants that are due.
+// The statement that renews all tenants comes at most once a second.
+const (
+	renewEvery  = time.Second
+	renewJitter = 400 * time.Millisecond
+)
+
+// Keep renews freshness and forgets what nobody can use any more, until ctx
+// ends: one jittered statement a second at most, for all tenants that are due.
 func (r *Resolver) Keep(ctx context.Context) error {
+	swept := r.clock.now()
 	for ctx.Err() == nil {
-		sleep(ctx, 800*time.Millisecond+rand.N(400*time.Millisecond))
+		sleep(ctx, renewEvery)
+		jitter := time.NewTimer(rand.N(renewJitter))
+		select {
+		case <-jitter.C:
+		case <-r.kick: // the database is back, at a moment of its own
+		case <-ctx.Done():
+		}
+		jitter.Stop()
 		if ctx.Err() != nil {
 			break
 		}
 		r.renewDue(ctx)
-		keep := 2*r.o.TTL + r.o.FlightTimeout
-		r.states.forget(r.clock.now().add(-keep))
+		now := r.clock.now()
+		if now.since(swept) > time.Minute {
+			swept = now
+			r.sweep(now)
+		}
+		// A floor outlives the flights begun before it rose, and ttl.
+		r.states.forget(now.add(-2*r.o.TTL - r.o.FlightTimeout))
 	}
 	return ctx.Err()
+}
+
+// sweep drops the entries that may never be served again, not even stale.
+func (r *Resolver) sweep(now instant) {
+	for k, e := range r.memory.All() {
+		if m := e.validation(); !e.state.dead.Load() && now.since(r.lastTrue(e, m, now)) <= max(e.maxStale, r.o.TTL) {
+			continue
+		}
+		r.memory.Compute(k, func(held *entry, found bool) (*entry, otterOp) {
+			if found && held == e {
+				return nil, otterInvalidate
+			}
+			return held, otterCancel
+		})
+	}
 }
 
 // renewDue reads the revisions of the tenants whose answers are in use and past
 // half their life.
 func (r *Resolver) renewDue(ctx context.Context) {
-	if at := r.retryAt.Load(); at != 0 && r.clock.now() < instant(at) {
+	back := r.backAt.Load()
+	if r.retryAt.Load() != 0 && !r.claim() {
 		return
 	}
 	start := r.clock.now()
@@ -235,23 +282,18 @@ func (r *Resolver) renewDue(ctx context.Context) {
 		sts, ids = append(sts, st), append(ids, st.id)
 		floors[st.id] = st.floor.Load()
 	}
-	if len(ids) == 0 {
-		if r.retryAt.Load() == 0 {
-			return
-		}
-		// Somebody has to find out that the database is back.
-	}
+	if len(ids) == 0 && r.retryAt.Load() == 0 {
+		r.backAt.CompareAndSwap(back, 0)
+		return
+	} // without tenants it still finds out whether the database is back
 	r.Stats.RevisionReads.Add(1)
 	ctx, cancel := context.WithTimeout(ctx, r.o.FlightTimeout)
 	defer cancel()
 	got, err := r.o.Database.Revisions(ctx, ids)
 	if err != nil {
-		if fault.Outage(err) {
-			r.backOff()
-		}
+		r.failed(err)
 		return
 	}
-	r.databaseBack()
 	for _, st := range sts {
 		revision, ok := got.Revision[st.id]
 		switch {
@@ -265,6 +307,9 @@ func (r *Resolver) renewDue(ctx context.Context) {
 			st.renew(revision, start)
 		}
 	}
+	// Only now, when what is in use is fresh again, do callers go to the database.
+	r.databaseBack()
+	r.backAt.Store(0)
 }
 
 func signal(ch chan struct{}) {

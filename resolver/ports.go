@@ -90,13 +90,21 @@ type Event struct {
 // Publisher is a relay's way to the sidecars.
 type Publisher interface {
 	// Publish sets the revision keys of the messages' tenants to the maximum,
-	// publishes each message and remembers the greatest id as the sentinel.
-	// Calls come from one goroutine at a time.
+	// then publishes each message and remembers the greatest id as the sentinel.
+	// A message without a tenant moves the sentinel only. Calls come from one
+	// goroutine at a time.
 	Publish(ctx context.Context, ms []connector.Message) error
-	// State returns the server's identity (run and replication ids) and the
-	// sentinel, -1 when it is missing.
-	State(ctx context.Context) (identity string, sentinel int64, err error)
-	// Heartbeat publishes one when the server's identity is still the given
-	// one, and tells whether it did.
-	Heartbeat(ctx context.Context, identity string) (bool, error)
+	// State returns what the server is and holds now.
+	State(ctx context.Context) (Standing, error)
+	// Heartbeat publishes one if, by the server itself in the same step, its
+	// identity is still that of s, its sentinel isn't lower and less than within
+	// has passed since; it tells whether it did.
+	Heartbeat(ctx context.Context, s Standing, within time.Duration) (bool, error)
+}
+
+// Standing is a server at a moment.
+type Standing struct {
+	Identity string // run and replication ids
+	Sentinel int64  // the greatest id published; -1 when the key is missing
+	At       int64  // the server's own clock, ms
 }

@@ -12,9 +12,12 @@ import (
 
 // The relay's times of DESIGN 6.
 const (
-	relayEvery   = 250 * time.Millisecond
-	unsentAge    = 250 * time.Millisecond
-	passLimit    = 150 * time.Millisecond
+	relayEvery = 250 * time.Millisecond
+	passLimit  = 150 * time.Millisecond
+	// A heartbeat speaks of rows committed 250 ms before it and comes up to
+	// passLimit after the look at the unsent ones: the look must go that much
+	// further.
+	unsentAge    = 250*time.Millisecond - passLimit
 	replayWindow = 10 * time.Minute
 	keepSent     = 24 * time.Hour
 	relayBatch   = 500
@@ -100,43 +103,37 @@ func (r *Relay) Drain(ctx context.Context) error {
 }
 
 // beat makes the statement that a heartbeat is: every row committed more than
-// 250 ms before it is in Redis and published. It is made only when no older row
-// is unsent, what the server may have lost was sent again, and all that was
+// 250 ms before it is in Redis and published. It is made only when what the
+// server may have lost was sent again, no older row is unsent, and all that was
 // found out fast enough to be still true.
 func (r *Relay) beat(ctx context.Context) error {
-	began := time.Now()
-	unsent, err := r.outbox.Unsent(ctx, unsentAge)
-	if err != nil || unsent {
-		return err
-	}
-	identity, sentinel, err := r.out.State(ctx)
-	if err != nil {
-		return err
-	}
+	// The table's word first: a row that another relay marks as sent in between
+	// is in the sentinel by then, and no sign of a loss.
 	last, err := r.outbox.LastSent(ctx)
 	if err != nil {
 		return err
 	}
-	if identity != r.identity || sentinel < last {
-		if err := r.replay(ctx); err != nil {
-			return err
-		}
-		r.identity = identity
-		return nil // the pass took long; the next one may speak
-	}
-	if time.Since(began) >= passLimit {
-		return nil
-	}
-	ok, err := r.out.Heartbeat(ctx, identity)
+	began := time.Now()
+	s, err := r.out.State(ctx)
 	if err != nil {
 		return err
 	}
-	if !ok {
-		r.identity = ""
-		return nil
+	if s.Identity != r.identity || s.Sentinel < last {
+		if err := r.replay(ctx); err != nil {
+			return err
+		}
+		r.identity = s.Identity
+		return nil // the pass took long; the next one may speak
 	}
-	r.Beats.Add(1)
-	return nil
+	unsent, err := r.outbox.Unsent(ctx, unsentAge)
+	if err != nil || unsent || time.Since(began) >= passLimit {
+		return err
+	}
+	ok, err := r.out.Heartbeat(ctx, s, passLimit)
+	if err == nil && ok {
+		r.Beats.Add(1)
+	}
+	return err // a refused one is found out by the next pass
 }
 
 // replay sends the rows of the last ten minutes again, to a server that may

@@ -3,7 +3,6 @@ package resolver
 import (
 	"context"
 	"log/slog"
-	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -90,9 +89,15 @@ type Resolver struct {
 	// lostAt is when a feed was last known to be whole; with connectedUntil it
 	// says until when unsuspected answers were known to be true.
 	lostAt atomic.Int64
-	// retryAt is when the database may be asked again after an outage; 0 when
-	// it answered last time.
-	retryAt atomic.Int64
+	// acknowledged is when the present subscription was, see admissible.
+	acknowledged atomic.Int64
+	// retryAt is when the database may be asked again after an outage, which
+	// began at awaySince; both are 0 when it answered last time. backAt is when it
+	// did so again, until everything in use was renewed; kick asks Keep for that.
+	retryAt   atomic.Int64
+	awaySince atomic.Int64
+	backAt    atomic.Int64
+	kick      chan struct{}
 
 	Stats Stats
 }
@@ -107,6 +112,9 @@ func New(o Options) (*Resolver, error) {
 	memory, err := otter.New(&otter.Options[key, *entry]{
 		MaximumWeight: uint64(o.MaxBytes),
 		Weigher:       func(_ key, e *entry) uint32 { return uint32(e.size()) },
+		OnAtomicDeletion: func(d otter.DeletionEvent[key, *entry]) {
+			d.Value.state.entries.Add(-1)
+		},
 	})
 	if err != nil {
 		return nil, fault.New(fault.InvalidArgument, "the memory cannot be made").WithCause(err)
@@ -122,7 +130,7 @@ func New(o Options) (*Resolver, error) {
 	}
 	return &Resolver{
 		o: o, clock: newClock(), memory: memory, pins: pins, states: newStates(),
-		flights: make(map[key]*flight),
+		flights: make(map[key]*flight), kick: make(chan struct{}, 1),
 	}, nil
 }
 
@@ -144,7 +152,8 @@ func (r *Resolver) Connector(ctx context.Context, q ByID, minimum int64) (Answer
 // ResolveAll answers every category that has a default for the slot's
 // organization (its Category is ignored). One broken category doesn't fail the
 // rest: it is in Errors. What concerns the tenant or the organization as a
-// whole is the error.
+// whole is the error, and so is an outage that leaves nothing known. The parts
+// may be of different moments; Revision is the oldest of theirs.
 func (r *Resolver) ResolveAll(ctx context.Context, s Slot, minimum int64) (Set, error) {
 	categories := r.o.Kinds.Categories()
 	type outcome struct {
@@ -161,19 +170,27 @@ func (r *Resolver) ResolveAll(ctx context.Context, s Slot, minimum int64) (Set, 
 	}
 	wg.Wait()
 	set := Set{Answers: make(map[providers.Category]Answer), Errors: make(map[providers.Category]error)}
+	known := false
 	for i, out := range outcomes {
 		switch fault.CodeOf(out.err) {
 		case "":
 			set.Answers[categories[i].Category] = out.a
-			if set.Revision == 0 || out.a.Revision < set.Revision {
-				set.Revision = out.a.Revision
-			}
 		case fault.NoDefaultConnector:
 		case fault.NotFound, fault.TenantSuspended, fault.PermissionDenied, fault.Conflict:
 			return Set{}, out.err
 		default:
 			set.Errors[categories[i].Category] = out.err
+			if fault.Outage(out.err) {
+				continue
+			}
 		}
+		known = true
+		if out.a.Revision != 0 && (set.Revision == 0 || out.a.Revision < set.Revision) {
+			set.Revision = out.a.Revision
+		}
+	}
+	if !known && len(outcomes) > 0 {
+		return Set{}, outcomes[0].err // not even which categories have one is known
 	}
 	return set, nil
 }
@@ -197,12 +214,18 @@ func (r *Resolver) answer(ctx context.Context, k key, minimum int64) (Answer, er
 		return r.miss(ctx, k, nil, minimum)
 	}
 	now := r.clock.now()
-	m := e.validation()
-	if !e.unsuspected(m) || m.revision < minimum || now.since(m.at) > r.ttl(e) || e.ended() {
+	m, fresh := r.fresh(e, now, minimum)
+	if !fresh {
 		return r.miss(ctx, k, e, minimum)
 	}
 	e.state.touch(now)
 	return r.serve(e, m, now, FromMemory)
+}
+
+// fresh tells whether e may be served as it is, and by which validation.
+func (r *Resolver) fresh(e *entry, now instant, minimum int64) (mark, bool) {
+	m := e.validation()
+	return m, e.unsuspected(m) && m.revision >= minimum && now.since(m.at) <= r.ttl(e) && !e.ended()
 }
 
 func (r *Resolver) ttl(e *entry) time.Duration {
@@ -215,46 +238,50 @@ func (r *Resolver) ttl(e *entry) time.Duration {
 // ended tells whether a minted token in the entry is past its end.
 func (e *entry) ended() bool { return !e.expires.IsZero() && !time.Now().Before(e.expires) }
 
-// serve makes the Answer of a fresh entry.
+// serve makes the Answer of a fresh entry. A negative one carries revision,
+// source and age beside the error.
 func (r *Resolver) serve(e *entry, m mark, now instant, from Source) (Answer, error) {
-	if e.err != nil {
-		return Answer{}, e.err
-	}
 	a := Answer{Body: e.body, ETag: e.etag, Source: from, Revision: m.revision, ExpiresAt: e.expires}
 	if !r.connected(now) {
 		a.Age = now.since(m.at)
 	}
-	return a, nil
+	return a, e.err
 }
 
 // stale serves what is held while the database can't be asked: never what is
 // known to have changed, never past max_stale since it was last known true.
 func (r *Resolver) stale(k key, e *entry, minimum int64) (Answer, error, bool) {
-	if e == nil || e.state.dead.Load() || e.ended() {
+	if !r.servable(k, e, minimum) {
 		return Answer{}, nil, false
 	}
-	m := e.validation()
-	if m.revision < minimum || e.state.known(k, m.revision) {
-		return Answer{}, nil, false
-	}
-	now := r.clock.now()
-	since := now.since(r.lastTrue(e, m, now))
-	limit := r.o.MaxStale
-	if l, ok := r.o.MaxStaleByCategory[k.category]; ok {
-		limit = l
-	}
-	if since > limit {
-		return Answer{}, nil, false
-	}
+	now, m := r.clock.now(), e.validation()
 	r.Stats.StaleServed.Add(1)
 	e.state.touch(now)
-	if e.err != nil {
-		return Answer{}, e.err, true
+	a := Answer{ETag: e.etag, Source: FromMemory, Revision: m.revision, Stale: true, ExpiresAt: e.expires}
+	if !r.connected(now) || !e.unsuspected(m) {
+		a.Age = now.since(m.at)
 	}
-	return Answer{
-		Body: staleBody(e.body), ETag: e.etag, Source: FromMemory, Revision: m.revision,
-		Age: since, Stale: true, ExpiresAt: e.expires,
-	}, nil, true
+	if e.err == nil {
+		a.Body = staleBody(e.body)
+	}
+	return a, e.err, true
+}
+
+// servable tells whether stale would serve e.
+func (r *Resolver) servable(k key, e *entry, minimum int64) bool {
+	if e == nil || e.state.dead.Load() || e.wrong.Load() || e.ended() {
+		return false
+	}
+	m, now := e.validation(), r.clock.now()
+	return m.revision >= minimum && now.since(r.lastTrue(e, m, now)) <= e.maxStale &&
+		!e.state.known(k, m.revision)
+}
+
+func (r *Resolver) maxStale(c providers.Category) time.Duration {
+	if l, ok := r.o.MaxStaleByCategory[c]; ok {
+		return l
+	}
+	return r.o.MaxStale
 }
 
 // lastTrue is the last moment at which the entry was known to be true:
@@ -267,17 +294,8 @@ func (r *Resolver) lastTrue(e *entry, m mark, now instant) instant {
 		}
 		at = max(at, instant(r.lostAt.Load()))
 	}
-	if t := e.state.trueUntil.Load(); t != nil && m.revision >= t.revision {
-		at = max(at, t.at)
+	if t := e.state.trueUntil.Load(); t != nil && m.revision >= t.revision && m.at >= t.since {
+		at = max(at, t.until)
 	}
 	return at
 }
-
-// backOff notes a database outage: the next try is 200 to 700 ms away, jittered
-// so that a fleet does not come back as a herd.
-func (r *Resolver) backOff() {
-	r.Stats.DatabaseOutages.Add(1)
-	r.retryAt.Store(int64(r.clock.now().add(200*time.Millisecond + rand.N(500*time.Millisecond))))
-}
-
-func (r *Resolver) databaseBack() { r.retryAt.Store(0) }

@@ -154,8 +154,8 @@ func TestMinimumAboveTheDatabase(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	// It was the caller's number, not news: the floor stays.
-	if f := r.states.get(acme).floor.Load(); f != 0 {
-		t.Errorf("a minimum raised the floor to %d", f)
+	if f := r.states.hold(acme).floor.Load(); f != 10 {
+		t.Errorf("a minimum moved the floor to %d", f)
 	}
 }
 

@@ -1,6 +1,7 @@
 package resolver
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -29,6 +30,18 @@ type mark struct {
 	at       instant
 }
 
+// after tells whether m is the later validation.
+func (m mark) after(o mark) bool {
+	return m.revision > o.revision || m.revision == o.revision && m.at > o.at
+}
+
+// period says that what was validated since a moment, at revision or above, was
+// true until another.
+type period struct {
+	revision     int64
+	since, until instant
+}
+
 // state is what a sidecar has heard of one tenant.
 type state struct {
 	id tenant.ID
@@ -41,13 +54,19 @@ type state struct {
 	// suspectBefore: only what was validated after it is fresh. Set by a
 	// re-subscription that could not prove that nothing was missed.
 	suspectBefore atomic.Int64
-	// trueUntil: while connected, revision was the present one until at.
-	trueUntil atomic.Pointer[mark]
+	// checked is the acknowledgement of the latest subscription for which the
+	// tenant was rechecked: proven, or made suspect.
+	checked atomic.Int64
+	// trueUntil: while connected, a revision was the present one for a time.
+	trueUntil atomic.Pointer[period]
 	// used is when a caller last asked for this tenant; renewal follows it.
 	used atomic.Int64
-	// flights counts flights under way; raised is when the floor last rose.
-	// Both keep the floor from being forgotten too early.
+	// flights counts flights under way, entries what memory holds of the tenant;
+	// raised is when the floor last rose. While any of them needs the state it
+	// is not forgotten: a floor would be lost, or an answer that an outage may
+	// still ask for.
 	flights atomic.Int64
+	entries atomic.Int64
 	raised  atomic.Int64
 	// dead: the state was dropped (forgotten, or the database went back). All
 	// entries that refer to it are misses.
@@ -80,7 +99,9 @@ func (s *state) raise(revision int64, now instant, connected bool) bool {
 			return false
 		}
 		if connected {
-			s.trueUntil.Store(&mark{revision: old, at: now})
+			// Only for what a break had not made suspect: a message that comes after
+			// a break says nothing of what was missed in it.
+			s.trueUntil.Store(&period{old, instant(s.suspectBefore.Load()), now})
 		}
 		if s.floor.CompareAndSwap(old, revision) {
 			s.raised.Store(int64(now))
@@ -89,18 +110,36 @@ func (s *state) raise(revision int64, now instant, connected bool) bool {
 	}
 }
 
-// note remembers what a message named.
+// distrust makes everything suspect that was validated before the moment.
+func (s *state) distrust(before instant) { advance(&s.suspectBefore, int64(before)) }
+
+// advance moves a to v, never back.
+func advance(a *atomic.Int64, v int64) {
+	for {
+		old := a.Load()
+		if old >= v || a.CompareAndSwap(old, v) {
+			return
+		}
+	}
+}
+
+// note remembers what a message named. A replay names it again: the same is
+// remembered once, or ten minutes of replayed messages would push out the rest.
 func (s *state) note(m connector.Message) {
+	c := change{
+		revision: m.Revision, all: m.All, status: m.Status, org: m.Organization,
+		category: m.Category, connector: m.Connector,
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if slices.Contains(s.changes, c) {
+		return
+	}
 	if len(s.changes) == keptChanges {
 		s.lost = max(s.lost, s.changes[0].revision)
 		s.changes = append(s.changes[:0], s.changes[1:]...)
 	}
-	s.changes = append(s.changes, change{
-		revision: m.Revision, all: m.All, status: m.Status, org: m.Organization,
-		category: m.Category, connector: m.Connector,
-	})
+	s.changes = append(s.changes, c)
 }
 
 // known tells whether a message after revision named k: then what is held for
@@ -119,7 +158,9 @@ func (s *state) known(k key, revision int64) bool {
 		case c.status && (c.org.IsZero() || c.org == k.org):
 			return true
 		case c.category == "" && c.connector.IsZero():
-			return true
+			if c.all || c.org.IsZero() || c.org == k.org {
+				return true
+			}
 		case !k.id.IsZero():
 			if c.connector == k.id {
 				return true
@@ -176,52 +217,87 @@ func shardOf(id tenant.ID, n uint32) uint32 {
 	return h % n
 }
 
-// get returns the tenant's state, made when there is none.
-func (s *states) get(id tenant.ID) *state {
+func (s *states) shard(id tenant.ID) (mu *sync.RWMutex, m map[tenant.ID]*state) {
 	sh := &s.shards[shardOf(id, uint32(len(s.shards)))]
-	sh.mu.RLock()
-	st := sh.m[id]
-	sh.mu.RUnlock()
-	if st != nil {
-		return st
+	return &sh.mu, sh.m
+}
+
+// hear applies f to the tenant's state, made when there is none; f runs again
+// when the state was dropped meanwhile, so that nothing heard is lost with it.
+// fresh: the state is new, nothing in memory or in flight refers to it.
+func (s *states) hear(id tenant.ID, f func(st *state, fresh bool)) {
+	mu, m := s.shard(id)
+	for {
+		mu.RLock()
+		st := m[id]
+		mu.RUnlock()
+		fresh := st == nil
+		if fresh {
+			mu.Lock()
+			if st = m[id]; st == nil {
+				st = &state{id: id}
+				m[id] = st
+			} else {
+				fresh = false
+			}
+			mu.Unlock()
+		}
+		f(st, fresh)
+		if !st.dead.Load() {
+			return
+		}
 	}
-	sh.mu.Lock()
-	defer sh.mu.Unlock()
-	if st = sh.m[id]; st == nil {
+}
+
+// hold returns the tenant's state for a flight: it is not forgotten before
+// flights is decremented.
+func (s *states) hold(id tenant.ID) *state {
+	mu, m := s.shard(id)
+	mu.Lock()
+	defer mu.Unlock()
+	st := m[id]
+	if st == nil {
 		st = &state{id: id}
-		sh.m[id] = st
+		m[id] = st
 	}
+	st.flights.Add(1)
 	return st
 }
 
-// hold is get for a flight: the state can't be forgotten until release.
-func (s *states) hold(id tenant.ID) *state {
-	for {
-		st := s.get(id)
-		st.flights.Add(1)
-		if !st.dead.Load() {
-			return st
-		}
-		st.flights.Add(-1)
+// living returns the held state, or in exchange the one that replaced it.
+func (s *states) living(held *state) *state {
+	if !held.dead.Load() {
+		return held
 	}
+	defer held.flights.Add(-1)
+	return s.hold(held.id)
 }
 
 // replace drops a state whose floor the database has disproved, with every
-// entry that refers to it, and starts again at floor.
-func (s *states) replace(old *state, floor int64, now instant) *state {
-	sh := &s.shards[shardOf(old.id, uint32(len(s.shards)))]
-	sh.mu.Lock()
-	defer sh.mu.Unlock()
-	if sh.m[old.id] != old {
-		return sh.m[old.id]
+// entry that refers to it, and starts again at actual. What was learned after
+// the reading began, a floor above the disproved one, stays. It returns false
+// when the state had been replaced before.
+func (s *states) replace(old *state, disproved, actual int64, now instant) bool {
+	mu, m := s.shard(old.id)
+	mu.Lock()
+	defer mu.Unlock()
+	if m[old.id] != old {
+		return false
 	}
 	st := &state{id: old.id}
-	st.floor.Store(floor)
+	// Dead before its floor is read: who raises it later sees that it is dead and
+	// raises the new one, see hear.
+	old.dead.Store(true)
+	if floor := old.floor.Load(); floor > disproved {
+		actual = floor
+	}
+	st.floor.Store(actual)
 	st.raised.Store(int64(now))
 	st.used.Store(old.used.Load())
-	sh.m[old.id] = st
-	old.dead.Store(true)
-	return st
+	st.suspectBefore.Store(old.suspectBefore.Load())
+	st.checked.Store(old.checked.Load())
+	m[old.id] = st
+	return true
 }
 
 // all returns every state.
@@ -238,18 +314,29 @@ func (s *states) all() []*state {
 	return out
 }
 
-// forget drops states that nobody asked for, no flight uses and whose floor
-// rose before the given moment.
+// forget drops states that nothing in memory and no flight refers to and whose
+// floor, if they have one, rose before the given moment. So there are never more
+// of them than entries, flights and tenants that changed lately: unknown tenants
+// can't fill memory.
 func (s *states) forget(before instant) {
 	for i := range s.shards {
 		sh := &s.shards[i]
 		sh.mu.Lock()
 		for id, st := range sh.m {
-			if instant(st.used.Load()).before(before) && instant(st.raised.Load()).before(before) && st.flights.Load() == 0 {
-				// dead first: a flight that takes the state now looks again.
-				st.dead.Store(true)
-				delete(sh.m, id)
+			if st.entries.Load() > 0 || st.flights.Load() > 0 {
+				continue
 			}
+			if st.floor.Load() != 0 && !instant(st.raised.Load()).before(before) {
+				continue
+			}
+			// Whoever raises it from now on sees that it is dead; who did it a
+			// moment ago is seen here.
+			st.dead.Store(true)
+			if st.floor.Load() != 0 && !instant(st.raised.Load()).before(before) {
+				st.dead.Store(false)
+				continue
+			}
+			delete(sh.m, id)
 		}
 		sh.mu.Unlock()
 	}

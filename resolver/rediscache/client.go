@@ -2,6 +2,7 @@ package rediscache
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"math/rand/v2"
 	"strconv"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
 
 	"github.com/patchbay-dev/patchbay/internal/fault"
 	"github.com/patchbay-dev/patchbay/internal/secret"
@@ -26,6 +28,8 @@ type Options struct {
 	// fleet share it.
 	Prefix  string
 	Timeout time.Duration // of one command; default 100 ms
+	// RootCAs verify the server of a rediss URL; nil: the system's.
+	RootCAs *x509.CertPool
 }
 
 // Client implements resolver.Shared. Its Feed and Publisher share its
@@ -34,8 +38,9 @@ type Client struct {
 	rdb     redis.UniversalClient
 	prefix  string
 	timeout time.Duration
-	// downUntil (Unix ns) spares callers the timeout of a Redis that has just
-	// failed; jittered, so that a fleet does not come back at once.
+	// downUntil (Unix ns, 0: up) spares callers the timeout of a Redis that has
+	// just failed; then one of them tries. Jittered, so that a fleet does not come
+	// back at once.
 	downUntil atomic.Int64
 }
 
@@ -57,10 +62,16 @@ func Open(o Options) (*Client, error) {
 	if len(addrs) == 0 {
 		addrs = []string{u.Addr}
 	}
+	if u.TLSConfig != nil && o.RootCAs != nil {
+		u.TLSConfig.RootCAs = o.RootCAs
+	}
+	// Each call's context bounds it; the client's own timeouts are those of the
+	// slowest, a relay's. One dial is one try: the next call dials again.
 	uo := &redis.UniversalOptions{
 		Addrs: addrs, DB: u.DB, Username: u.Username, Password: u.Password, TLSConfig: u.TLSConfig,
-		DialTimeout: 2 * o.Timeout, ReadTimeout: o.Timeout, WriteTimeout: o.Timeout,
-		PoolSize: 16, ConnMaxIdleTime: 5 * time.Minute, MaxRetries: -1, ContextTimeoutEnabled: true,
+		DialTimeout: 5 * o.Timeout, ReadTimeout: publishTimeout, WriteTimeout: publishTimeout,
+		PoolSize: 16, ConnMaxIdleTime: 5 * time.Minute, MaxRetries: -1, DialerRetries: 1, ContextTimeoutEnabled: true,
+		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	}
 	c := &Client{prefix: o.Prefix, timeout: o.Timeout}
 	switch o.Mode {
@@ -115,21 +126,30 @@ func classify(err error) error {
 
 // call runs one bounded command, unless Redis has just failed.
 func (c *Client) call(ctx context.Context, f func(ctx context.Context) error) error {
-	if until := c.downUntil.Load(); until != 0 && time.Now().UnixNano() < until {
-		return fault.New(fault.Unavailable, "Redis failed a moment ago")
+	pause := func() int64 { return time.Now().Add(200*time.Millisecond + rand.N(500*time.Millisecond)).UnixNano() }
+	if until := c.downUntil.Load(); until != 0 {
+		// When the pause is over, one caller tries and the others wait no longer.
+		if time.Now().UnixNano() < until || !c.downUntil.CompareAndSwap(until, pause()) {
+			return errDown
+		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
-	err := classify(f(ctx))
-	if err != nil {
-		c.downUntil.Store(time.Now().Add(200*time.Millisecond + rand.N(500*time.Millisecond)).UnixNano())
-		return err
+	err := f(ctx)
+	var reply redis.Error
+	switch {
+	case err == nil, errors.As(err, &reply):
+		// Redis answered, if only with a refusal: of this command, not of all.
+		if c.downUntil.Load() != 0 {
+			c.downUntil.Store(0)
+		}
+	default:
+		c.downUntil.Store(pause())
 	}
-	if c.downUntil.Load() != 0 {
-		c.downUntil.Store(0)
-	}
-	return nil
+	return classify(err)
 }
+
+var errDown = fault.New(fault.Unavailable, "Redis failed a moment ago")
 
 // Get implements resolver.Shared with one MGET.
 func (c *Client) Get(ctx context.Context, k resolver.SharedKey) (resolver.SharedReading, error) {
@@ -155,7 +175,7 @@ func (c *Client) Get(ctx context.Context, k resolver.SharedKey) (resolver.Shared
 // fillScript: KEYS revision, entry; ARGV snapshot revision, entry, ms to live.
 var fillScript = redis.NewScript(`
 local snapshot = tonumber(ARGV[1])
-local revision = tonumber(redis.call('GET', KEYS[1]) or '-1')
+local revision = tonumber(redis.call('GET', KEYS[1]) or '-1') or -1
 if revision < snapshot then
   redis.call('SET', KEYS[1], ARGV[1])
   revision = snapshot
