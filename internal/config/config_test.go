@@ -186,6 +186,34 @@ func TestOverriddenPlace(t *testing.T) {
 	}
 }
 
+// TestColonsInLists: host:port without quotes is text wherever a list stands.
+func TestColonsInLists(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string][]string{
+		"egress: {allow: [10.20.0.0/16, mail.corp.example:587]}": {"10.20.0.0/16", "mail.corp.example:587"},
+		"egress: {allow: [10.20.0.1:587, a.b:1]}":                {"10.20.0.1:587", "a.b:1"},
+		"egress: {allow: ['::1', \"a:1\", a:2]}":                 {"::1", "a:1", "a:2"},
+		"egress:\n  allow: [a:1, b]":                             {"a:1", "b"},
+		"egress:\n  allow:\n    - a:1\n    - b:2":                {"a:1", "b:2"},
+		"egress: {allow: [a: 1]}":                                nil,
+		"egress: {allow: [{a:1}]}":                               nil,
+		"egress: {allow: ['a':1]}":                               nil,
+	} {
+		path := filepath.Join(t.TempDir(), "x.yaml")
+		write(t, path, text, 0o600)
+		c, _, err := Load(Options{Path: path})
+		if want == nil {
+			if err == nil {
+				t.Errorf("%s: read as %q", text, c.Egress.Allow)
+			}
+			continue
+		}
+		if err != nil || !slices.Equal(c.Egress.Allow, want) {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+}
+
 // TestVariablesAreDistinct: two keys with one variable could not both be set.
 func TestVariablesAreDistinct(t *testing.T) {
 	t.Parallel()

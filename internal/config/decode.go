@@ -120,6 +120,10 @@ func (d *decoder) scalar(path string, n ast.Node, v reflect.Value) {
 		text, ok = fmt.Sprint(x.Value), t == sizeType || t.Kind() == reflect.Int
 	case *ast.BoolNode:
 		text, ok = fmt.Sprint(x.Value), t.Kind() == reflect.Bool
+	case *ast.MappingNode:
+		if text = rejoined(x); text != "" {
+			ok = t.Kind() == reflect.String || t == secretType
+		}
 	}
 	message := expected(t)
 	if ok {
@@ -133,6 +137,24 @@ func (d *decoder) scalar(path string, n ast.Node, v reflect.Value) {
 	if message != "" {
 		d.l.problem(path, d.place(n), message)
 	}
+}
+
+// rejoined is the text of a plain scalar with a colon inside, such as host:587,
+// that stands in a list within braces: the library takes that for a map, though
+// a colon without a space after it is text (YAML 1.2, 7.3.3). "" is a real map.
+func rejoined(m *ast.MappingNode) string {
+	if len(m.Values) != 1 || m.GetToken().Value == "{" {
+		return ""
+	}
+	colon, key, value := m.Values[0].GetToken(), m.Values[0].Key.GetToken(), m.Values[0].Value.GetToken()
+	plain := func(t *token.Token) bool {
+		return t != nil && t.Type != token.SingleQuoteType && t.Type != token.DoubleQuoteType && t.Position != nil
+	}
+	if !plain(key) || !plain(value) || colon.Position.Line != value.Position.Line ||
+		colon.Position.Column != key.Position.Column+len(key.Value) || value.Position.Column != colon.Position.Column+1 {
+		return ""
+	}
+	return key.Value + ":" + value.Value
 }
 
 func (d *decoder) list(path string, n ast.Node, v reflect.Value) {
