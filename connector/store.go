@@ -31,7 +31,8 @@ type Store interface {
 
 	// Ping reaches the database once and returns its clock.
 	Ping(ctx context.Context) (time.Time, error)
-	// Close releases everything. Calls in flight end with an error.
+	// Close releases everything. Calls in flight finish or fail by their own
+	// context; later ones fail with fault.Unavailable.
 	Close() error
 }
 

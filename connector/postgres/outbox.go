@@ -76,7 +76,7 @@ func (s *Store) Relay(ctx context.Context, n int, send func(context.Context, []c
 // relay has locked still counts.
 func (s *Store) Unsent(ctx context.Context, age time.Duration) (unsent bool, err error) {
 	err = s.read(ctx, scope{}, `SELECT EXISTS (SELECT FROM outbox m WHERE m.sent_at IS NULL
-		AND m.at < clock_timestamp() - $1::bigint * interval '1 microsecond')`, []any{age.Microseconds()},
+		AND m.at <= clock_timestamp() - $1::bigint * interval '1 microsecond')`, []any{age.Microseconds()},
 		func(rows pgx.Rows) error { return rows.Scan(&unsent) })
 	return unsent, err
 }
@@ -91,7 +91,7 @@ func (s *Store) LastSent(ctx context.Context) (id int64, err error) {
 // Sent implements connector.Outbox.
 func (s *Store) Sent(ctx context.Context, age time.Duration, after int64, n int) (ms []connector.Message, err error) {
 	err = s.read(ctx, scope{}, `SELECT `+messageColumns+` FROM outbox m WHERE m.sent_at IS NOT NULL AND m.id > $1::bigint
-		AND m.at >= clock_timestamp() - $2::bigint * interval '1 microsecond' ORDER BY m.id LIMIT $3::bigint`,
+		AND m.at > clock_timestamp() - $2::bigint * interval '1 microsecond' ORDER BY m.id LIMIT $3::bigint`,
 		[]any{after, age.Microseconds(), int64(n)}, func(rows pgx.Rows) error {
 			m, err := scanMessage(rows)
 			ms = append(ms, m)
@@ -114,7 +114,7 @@ func (s *Store) signalCommit() {
 func (s *Store) SweepOutbox(ctx context.Context, age time.Duration) (int64, error) {
 	var n int64
 	err := s.read(ctx, scope{}, `WITH gone AS (DELETE FROM outbox m WHERE m.sent_at IS NOT NULL
-		AND m.at < clock_timestamp() - $1::bigint * interval '1 microsecond' RETURNING 1)
+		AND m.at <= clock_timestamp() - $1::bigint * interval '1 microsecond' RETURNING 1)
 		SELECT count(*) FROM gone`, []any{age.Microseconds()},
 		func(rows pgx.Rows) error { return rows.Scan(&n) })
 	return n, s.writeFailed(err)

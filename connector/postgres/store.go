@@ -178,6 +178,11 @@ func (s *Store) readWithClock(ctx context.Context, c scope, at *time.Time, sql s
 		s.pool.Reset()
 		err = s.readOnce(ctx, c, at, sql, args, scan)
 	}
+	if retryable(err) && ctx.Err() == nil {
+		// A standby cancels reads that its replay runs into. Nothing is in conflict
+		// for the caller: it may ask again.
+		return fault.New(fault.Unavailable, "the database cancelled the read, try again").WithCause(err)
+	}
 	return classify(ctx, err)
 }
 

@@ -192,6 +192,83 @@ func TestRowLevelSecurity(t *testing.T) {
 	}
 }
 
+// The relay's role carries changes and cleans up; it sees no record.
+func TestRelayRole(t *testing.T) {
+	t.Parallel()
+	server := testenv.Postgres(t)
+	owner := newDatabase(t, server)
+	store := open(t, owner)
+	ids := seed(t, store)
+	for id, c := range ids { // what has expired, beside seed's living rows
+		as(t, store, id, `INSERT INTO idempotency_keys (tenant_id, key_hash, request_hash, actor, expires_at)
+			VALUES ($1, '\x09', '\x02', 'gone', now() - interval '1 second')`, id.String())
+		as(t, store, id, `INSERT INTO oauth_states (state_hash, tenant_id, connector_id, issuer, subject, redirect_uri, verifier_sealed, expires_at)
+			VALUES (sha256(convert_to($1 || 'gone', 'UTF8')), $1, $2::uuid, 'gone', 's', 'r', '\x03', now() - interval '1 second')`, id.String(), c.String())
+	}
+	url := login(t, server, owner, "patchbay_relay")
+	for _, table := range tenantTables {
+		key := "tenant_id"
+		if table == "tenants" {
+			key = "id"
+		}
+		got, err := column(t, url, "", "SELECT "+key+" FROM "+table+" ORDER BY 1")
+		switch table {
+		case "outbox":
+			if err != nil || !slices.Contains(got, "acme") || !slices.Contains(got, "globex") {
+				t.Errorf("outbox: %v %v", got, err)
+			}
+		case "idempotency_keys", "oauth_states":
+			if err != nil || !slices.Equal(got, []string{"acme", "globex"}) {
+				t.Errorf("%s, beside what has expired: %v %v", table, got, err)
+			}
+			if got, err := column(t, url, "", "DELETE FROM "+table+" RETURNING tenant_id"); err != nil || len(got) != 2 {
+				t.Errorf("clean up %s: %v %v", table, got, err)
+			}
+		default:
+			if stateOf(err) != statePrivilege {
+				t.Errorf("%s: the relay reads it: %v %v", table, got, err)
+			}
+		}
+	}
+	relay := open(t, url)
+	ctx := within(t, 30*time.Second)
+	if n, err := relay.Relay(ctx, 100, func(context.Context, []connector.Message) error { return nil }); err != nil || n == 0 {
+		t.Errorf("relays %d: %v", n, err)
+	}
+	if n, err := relay.SweepOutbox(ctx, 0); err != nil || n == 0 {
+		t.Errorf("sweeps %d: %v", n, err)
+	}
+}
+
+// History and audit only grow, whoever writes them, and a sidecar's only write
+// is the lease.
+func TestWhatARoleMayNotWrite(t *testing.T) {
+	t.Parallel()
+	server := testenv.Postgres(t)
+	owner := newDatabase(t, server)
+	seed(t, open(t, owner))
+	sidecar, admin := login(t, server, owner, "patchbay_sidecar"), login(t, server, owner, "patchbay_admin")
+	for _, row := range []struct{ who, url, sql string }{
+		{"admin", admin, `UPDATE audit SET actor = 'nobody'`},
+		{"admin", admin, `DELETE FROM audit`},
+		{"admin", admin, `UPDATE connector_revisions SET actor = 'nobody'`},
+		{"admin", admin, `DELETE FROM connector_revisions`},
+		{"admin", admin, `DELETE FROM connectors`},
+		{"admin", admin, `DELETE FROM tenants`},
+		{"admin", admin, `TRUNCATE outbox`},
+		{"sidecar", sidecar, `UPDATE outbox SET sent_at = now()`},
+		{"sidecar", sidecar, `INSERT INTO oauth_grants (tenant_id, connector_id, status) VALUES ('acme', gen_random_uuid(), 'active')`},
+		{"sidecar", sidecar, `DELETE FROM oauth_grants`},
+		{"sidecar", sidecar, `UPDATE oauth_grants SET connector_id = gen_random_uuid()`},
+		{"sidecar", sidecar, `UPDATE tenants SET revision = revision + 1`},
+		{"sidecar", sidecar, `SELECT actor FROM audit`},
+	} {
+		if _, err := column(t, row.url, "acme", row.sql); stateOf(err) != statePrivilege {
+			t.Errorf("%s: %s: %v", row.who, row.sql, err)
+		}
+	}
+}
+
 // Every table that exists is forced, so that a migration can't forget one.
 func TestEveryTableIsForced(t *testing.T) {
 	t.Parallel()
