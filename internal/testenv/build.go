@@ -17,21 +17,10 @@ import (
 // first build takes minutes; its result stays in the cache folder until a source or
 // the Go version changes.
 func buildVault() (string, error) {
-	source, err := vaultSource()
+	source, name, err := vaultProgram()
 	if err != nil {
 		return "", err
 	}
-	digest := sha256.New()
-	digest.Write([]byte(runtime.Version()))
-	for _, name := range []string{"go.mod", "go.sum", "main.go"} {
-		b, err := os.ReadFile(filepath.Join(source, name))
-		if err != nil {
-			return "", fmt.Errorf("read vault server source: %w", err)
-		}
-		fmt.Fprintf(digest, "%s %d\n", name, len(b))
-		digest.Write(b)
-	}
-	name := "vaultserver-" + hex.EncodeToString(digest.Sum(nil))[:16]
 	// No -trimpath: with it, nothing of an ordinary build cache could be used.
 	return buildOnce(name, func(out string) *exec.Cmd {
 		cmd := exec.Command("go", "build", "-ldflags=-s -w", "-o", out, ".")
@@ -40,17 +29,69 @@ func buildVault() (string, error) {
 	})
 }
 
+// builtVault is what buildVault left.
+func builtVault() (string, error) {
+	_, name, err := vaultProgram()
+	if err != nil {
+		return "", err
+	}
+	return built(name)
+}
+
+// vaultProgram is the folder of the source, and the name in the cache that
+// stands for this very source and Go version.
+func vaultProgram() (source, name string, err error) {
+	if source, err = vaultSource(); err != nil {
+		return "", "", err
+	}
+	digest := sha256.New()
+	digest.Write([]byte(runtime.Version()))
+	for _, name := range []string{"go.mod", "go.sum", "main.go"} {
+		b, err := os.ReadFile(filepath.Join(source, name))
+		if err != nil {
+			return "", "", fmt.Errorf("read vault server source: %w", err)
+		}
+		fmt.Fprintf(digest, "%s %d\n", name, len(b))
+		digest.Write(b)
+	}
+	return source, "vaultserver-" + hex.EncodeToString(digest.Sum(nil))[:16], nil
+}
+
+// built looks a program up in the cache folder.
+func built(name string) (string, error) {
+	cache, err := CacheDir()
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(cache, name)
+	if !executable(path) {
+		return "", fmt.Errorf("%s: %w", name, ErrMissing)
+	}
+	return path, nil
+}
+
 // buildVersityGateway makes the S3 server, whose errors are those of the real
 // one: a wrong signature, key or region is refused as such.
 func buildVersityGateway() (string, error) {
-	return buildOnce("versitygw-"+versityVersion, func(out string) *exec.Cmd {
+	return buildOnce(versityProgram, func(out string) *exec.Cmd {
 		cmd := exec.Command("go", "install", "github.com/versity/versitygw/cmd/versitygw@"+versityVersion)
 		cmd.Env = append(os.Environ(), "GOBIN="+filepath.Dir(out))
 		return cmd
 	})
 }
 
-const versityVersion = "v1.8.0"
+// findVersityGateway prefers an installed one.
+func findVersityGateway() (string, error) {
+	if path, err := find("versitygw"); err == nil {
+		return path, nil
+	}
+	return built(versityProgram)
+}
+
+const (
+	versityVersion = "v1.8.0"
+	versityProgram = "versitygw-" + versityVersion
+)
 
 // buildOnce returns the program of that name in the cache folder and builds it
 // when it isn't there. Test processes run side by side: one builds, the others

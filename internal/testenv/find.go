@@ -10,8 +10,9 @@ import (
 	"strconv"
 )
 
-// errMissing: no such program on this machine.
-var errMissing = errors.New("not installed")
+// ErrMissing is in the error of every look-up of a program that this machine
+// lacks.
+var ErrMissing = errors.New("not installed")
 
 // CacheDir is the folder, outside the clone, for programs that were built or
 // unpacked for tests. It is made when absent.
@@ -38,7 +39,7 @@ func find(name string) (string, error) {
 			return path, nil
 		}
 	}
-	return "", fmt.Errorf("%s: %w", name, errMissing)
+	return "", fmt.Errorf("%s: %w", name, ErrMissing)
 }
 
 func executable(path string) bool {
@@ -80,5 +81,5 @@ func FindPostgres() (string, error) {
 			return dir, nil
 		}
 	}
-	return "", fmt.Errorf("postgres: %w", errMissing)
+	return "", fmt.Errorf("postgres: %w", ErrMissing)
 }

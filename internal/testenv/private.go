@@ -174,7 +174,7 @@ func children(parent int) []int {
 // failure when it is there but didn't start.
 func refuse(t testing.TB, what string, err error) {
 	t.Helper()
-	if errors.Is(err, errMissing) {
+	if errors.Is(err, ErrMissing) {
 		missing(t, what, err)
 	}
 	t.Fatalf("%s: %v", what, err)

@@ -41,7 +41,7 @@ func S3(t testing.TB) *S3Server {
 }
 
 func startS3() (*S3Server, error) {
-	bin, err := find("versitygw")
+	bin, err := findVersityGateway()
 	if err != nil {
 		if bin, err = buildVersityGateway(); err != nil {
 			return nil, err
