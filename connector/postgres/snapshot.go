@@ -42,6 +42,8 @@ const (
 
 	connectorSQL = snapshotHead + `c.id = $3::uuid AND c.deleted_at IS NULL
 		AND coalesce(c.organization_id, '') IN ($2, '')` + snapshotTail
+
+	revisionsSQL = `SELECT t.id, t.revision FROM tenants t WHERE t.id = ANY ($1::text[])`
 )
 
 // reader implements connector.TenantReader.
@@ -155,7 +157,7 @@ func (s *Store) revisions(ctx context.Context, ids []tenant.ID) (connector.Revis
 		names[i] = id.String()
 	}
 	err := s.readWithClock(ctx, scope{tenants: ids}, &r.At,
-		`SELECT t.id, t.revision FROM tenants t WHERE t.id = ANY ($1::text[])`, []any{names},
+		revisionsSQL, []any{names},
 		func(rows pgx.Rows) error {
 			var name string
 			var revision int64

@@ -212,9 +212,11 @@ END
 $$;
 -- +goose StatementEnd
 
--- A sidecar validates all the tenants that it holds in one statement.
+-- A sidecar validates all the tenants that it holds in one statement. The list is
+-- a subselect, so that it is taken apart and hashed once: as an array it would be
+-- for every row, which made 10,000 tenants cost three seconds.
 CREATE POLICY several ON tenants FOR SELECT
-    USING (id = ANY (string_to_array(current_setting('app.tenants', true), ',')));
+    USING (id IN (SELECT unnest(string_to_array(current_setting('app.tenants', true), ','))));
 -- The control plane lists tenants, but only where it says so.
 CREATE POLICY listing ON tenants FOR SELECT TO patchbay_admin
     USING (current_setting('app.scope', true) = 'tenants');
