@@ -1,83 +1,35 @@
 package vault_test
 
 import (
-	"bufio"
 	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
 	"maps"
-	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
+	"github.com/patchbay-dev/patchbay/internal/testenv"
 	"github.com/patchbay-dev/patchbay/vault"
 )
 
-// server is a private Vault server; admin calls use its root token.
+// server is a Vault server; admin calls use its root token.
 type server struct {
 	addr string
 	root string
-	cmd  *exec.Cmd
+	*testenv.VaultServer
 }
 
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	defer l.Close()
-	return l.Addr().String()
-}
+// private is a server that this test may kill and seal. Its data survives.
+func private(t *testing.T) *server { return serverOf(testenv.NewVault(t)) }
 
-// start runs a server on addr until the test ends. It begins empty, also after a restart.
-func start(t *testing.T, addr string) *server {
-	t.Helper()
-	s := launch(t, addr)
-	t.Cleanup(s.kill)
-	return s
-}
-
-func launch(t *testing.T, addr string) *server {
-	t.Helper()
-	bin := os.Getenv("PATCHBAY_TEST_VAULT")
-	if bin == "" {
-		t.Skip("PATCHBAY_TEST_VAULT names no Vault server to test against")
-	}
-	s := &server{addr: "http://" + addr, cmd: exec.Command(bin, "-addr", addr)}
-	out, err := s.cmd.StderrPipe()
-	must(t, err)
-	must(t, s.cmd.Start())
-	lines := bufio.NewScanner(out)
-	for lines.Scan() {
-		if _, after, found := strings.Cut(lines.Text(), "root token from init: "); found {
-			s.root, _, _ = strings.Cut(after, " ")
-			break
-		}
-	}
-	go func() { _, _ = io.Copy(io.Discard, out) }()
-	eventually(t, "the server is up", func() bool {
-		resp, err := http.Get(s.addr + "/v1/sys/health")
-		if err != nil {
-			return false
-		}
-		resp.Body.Close()
-		return resp.StatusCode == http.StatusOK
-	})
-	return s
-}
-
-func (s *server) kill() {
-	if s.cmd.ProcessState == nil {
-		_ = s.cmd.Process.Kill()
-		_ = s.cmd.Wait()
-	}
+func serverOf(v *testenv.VaultServer) *server {
+	return &server{addr: v.Addr, root: v.RootToken, VaultServer: v}
 }
 
 // admin calls the API as root and fails the test on a status of 400 or more.
@@ -170,28 +122,10 @@ func file(t *testing.T, dir, base, content string) string {
 	return path
 }
 
-// shared is the one server of the tests that don't kill it.
-var shared struct {
-	once sync.Once
-	s    *server
-}
+// sharedServer is the one server of the tests that don't harm it.
+func sharedServer(t *testing.T) *server { return serverOf(testenv.Vault(t)) }
 
-func sharedServer(t *testing.T) *server {
-	t.Helper()
-	shared.once.Do(func() { shared.s = launch(t, freeAddr(t)) })
-	if shared.s == nil {
-		t.Skip("PATCHBAY_TEST_VAULT names no Vault server to test against")
-	}
-	return shared.s
-}
-
-func TestMain(m *testing.M) {
-	code := m.Run()
-	if shared.s != nil {
-		shared.s.kill()
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { testenv.Main(m) }
 
 func eventually(t *testing.T, what string, done func() bool) {
 	t.Helper()
