@@ -11,15 +11,16 @@ import (
 	"github.com/patchbay-dev/patchbay/tenant"
 )
 
-// instant is a monotonic moment: nanoseconds since the Resolver was made, plus
-// one, so that zero means "never".
+// instant is a monotonic moment: nanoseconds since a day before the Resolver was
+// made. Zero means "never", and what others validated before this process
+// began, an entry of the shared cache, still has a moment of its own.
 type instant int64
 
 // clock counts instants. Wall time is used against other machines' clocks only.
 type clock struct{ base time.Time }
 
-func newClock() clock                           { return clock{time.Now()} }
-func (c clock) now() instant                    { return instant(time.Since(c.base)) + 1 }
+func newClock() clock                           { return clock{time.Now().Add(-24 * time.Hour)} }
+func (c clock) now() instant                    { return instant(time.Since(c.base)) }
 func (i instant) before(j instant) bool         { return i < j }
 func (i instant) add(d time.Duration) instant   { return i + instant(d) }
 func (i instant) since(j instant) time.Duration { return time.Duration(i - j) }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -44,9 +45,18 @@ type Client struct {
 	downUntil atomic.Int64
 }
 
+// quiet silences go-redis' own logger, which writes lines of its own format to
+// standard error; what fails is returned and counted.
+var quiet sync.Once
+
+type noLog struct{}
+
+func (noLog) Printf(context.Context, string, ...any) {}
+
 // Open makes a client. It does not dial: a sidecar starts without Redis.
 // Errors: fault.InvalidArgument for a URL or mode that can't be used.
 func Open(o Options) (*Client, error) {
+	quiet.Do(func() { redis.SetLogger(noLog{}) })
 	u, err := redis.ParseURL(o.URL.Reveal())
 	if err != nil {
 		// The error text repeats the URL, password included: no cause.

@@ -23,8 +23,10 @@ type frame struct {
 // Subscribe implements resolver.Feed: it returns when Redis has acknowledged
 // the SUBSCRIBE.
 func (c *Client) Subscribe(ctx context.Context) (resolver.Subscription, error) {
+	ctx, cancel := context.WithTimeout(ctx, 10*c.timeout)
+	defer cancel()
 	ps := c.rdb.Subscribe(ctx, c.channel())
-	got, err := ps.ReceiveTimeout(ctx, 20*c.timeout)
+	got, err := ps.ReceiveTimeout(ctx, 10*c.timeout)
 	if err == nil {
 		if _, ok := got.(*redis.Subscription); ok {
 			return &subscription{ps: ps}, nil
