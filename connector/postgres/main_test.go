@@ -65,9 +65,10 @@ func TestStore(t *testing.T) {
 			as(t, s.(*Store), tn, `INSERT INTO oauth_grants (tenant_id, connector_id, status) VALUES ($1, $2::uuid, $3)
 				ON CONFLICT (tenant_id, connector_id) DO UPDATE SET status = excluded.status`, tn.String(), id.String(), string(status))
 		},
-		Force: func(t testing.TB, s connector.Store, tn tenant.ID, id connector.ID, set string) error {
+		Force: func(t testing.TB, s connector.Store, tn tenant.ID, id connector.ID, table, set string) error {
+			key := map[string]string{"connectors": "id", "connector_params": "connector_id"}[table]
 			return s.(*Store).read(within(t, 30*time.Second), scope{tenant: tn},
-				`UPDATE connectors SET `+set+` WHERE tenant_id = $1 AND id = $2::uuid`,
+				`UPDATE `+table+` SET `+set+` WHERE tenant_id = $1 AND `+key+` = $2::uuid`,
 				[]any{tn.String(), id.String()}, func(pgx.Rows) error { return nil })
 		},
 	})

@@ -21,9 +21,10 @@ func TestStore(t *testing.T) {
 				t.Fatal(err)
 			}
 		},
-		Force: func(t testing.TB, s connector.Store, tn tenant.ID, id connector.ID, set string) error {
+		Force: func(t testing.TB, s connector.Store, tn tenant.ID, id connector.ID, table, set string) error {
 			store := s.(*Store)
-			_, err := store.write.ExecContext(t.Context(), `UPDATE connectors SET `+set+` WHERE tenant_id = ?1 AND id = ?2`,
+			key := map[string]string{"connectors": "id", "connector_params": "connector_id"}[table]
+			_, err := store.write.ExecContext(t.Context(), `UPDATE `+table+` SET `+set+` WHERE tenant_id = ?1 AND `+key+` = ?2`,
 				tn.String(), id.String())
 			return store.classify(t.Context(), err)
 		},

@@ -20,9 +20,10 @@ type Harness struct {
 	// SetGrant writes the status of a connector's OAuth2 grant, which no method
 	// of the contract does.
 	SetGrant func(t testing.TB, s connector.Store, tn tenant.ID, id connector.ID, status connector.GrantStatus)
-	// Force runs UPDATE connectors SET <set> for one connector, past every check
-	// in Go, and classifies the error as the store does.
-	Force func(t testing.TB, s connector.Store, tn tenant.ID, id connector.ID, set string) error
+	// Force runs UPDATE <table> SET <set> for one connector's rows in connectors
+	// or connector_params, past every check in Go, and classifies the error as the
+	// store does.
+	Force func(t testing.TB, s connector.Store, tn tenant.ID, id connector.ID, table, set string) error
 }
 
 // Run runs every case against stores of h.

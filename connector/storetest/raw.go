@@ -27,11 +27,30 @@ func walls(w *world) {
 			"a version of none":    "version = 0",
 			"a pin that is none":   "pin = 'secret'",
 		} {
-			w.code(w.h.Force(w, w.store, w.a, c.ID, set), fault.InvalidArgument, name)
+			w.code(w.force(c.ID, set), fault.InvalidArgument, name)
 		}
 		w.identical("refused", w.stored(w.a, c.ID), c)
-		w.ok(w.h.Force(w, w.store, w.a, c.ID, "kind = kind"), "the same kind")
+		w.ok(w.force(c.ID, "kind = kind"), "the same kind")
 	}
+	c := full(w)
+	c.Default = false
+	c = w.insert(w.a, c)
+	for name, set := range map[string]string{
+		"a value beside each secret":       `value = '"x"'`,
+		"a version beside each value":      "secret_version = 1",
+		"neither a value nor a secret":     "value = NULL, secret_version = NULL",
+		"what an import brought, a secret": `value = NULL, secret_version = 1, imported = '"x"'`,
+		"a writer that is none":            "writer = 'nobody'",
+		"a secret's version of none":       "value = NULL, imported = NULL, secret_version = 0",
+	} {
+		w.code(w.h.Force(w, w.store, w.a, c.ID, "connector_params", set), fault.InvalidArgument, name)
+	}
+	w.identical("refused", w.stored(w.a, c.ID), c)
+}
+
+// force is Harness.Force on a connector's own row.
+func (w *world) force(id connector.ID, set string) error {
+	return w.h.Force(w, w.store, w.a, id, "connectors", set)
 }
 
 // defaultForced is 50 concurrent switches without the check in Go: half clear
@@ -75,12 +94,12 @@ func defaultForced(w *world) {
 			writers.Go(func() {
 				if i%2 == 0 {
 					for _, id := range ids {
-						if err := w.h.Force(w, w.store, w.a, id, "is_default = false"); err != nil {
+						if err := w.force(id, "is_default = false"); err != nil {
 							w.Errorf("clear: %v", err)
 						}
 					}
 				}
-				err := w.h.Force(w, w.store, w.a, ids[i%len(ids)], "is_default = true")
+				err := w.force(ids[i%len(ids)], "is_default = true")
 				mu.Lock()
 				defer mu.Unlock()
 				switch {
