@@ -1,0 +1,197 @@
+package arch
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/patchbay-dev/patchbay/"
+
+// pkg is a package of this module, as `go list -json` describes it. The paths
+// lack the module's prefix.
+type pkg struct {
+	ImportPath   string
+	Dir          string
+	Imports      []string
+	TestImports  []string
+	XTestImports []string
+	GoFiles      []string
+	TestGoFiles  []string
+	XTestGoFiles []string
+}
+
+func packages(t *testing.T) []pkg {
+	t.Helper()
+	cmd := exec.Command("go", "list", "-json=ImportPath,Dir,Imports,TestImports,XTestImports,GoFiles,TestGoFiles,XTestGoFiles", module+"...")
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	var all []pkg
+	for d := json.NewDecoder(bytes.NewReader(out)); ; {
+		var p pkg
+		if err := d.Decode(&p); errors.Is(err, io.EOF) {
+			return all
+		} else if err != nil {
+			t.Fatalf("go list: %v", err)
+		}
+		p.ImportPath = strings.TrimPrefix(p.ImportPath, module)
+		all = append(all, p)
+	}
+}
+
+// within tells whether path is one of the patterns: a package, or with "/..." a
+// folder and what is below it.
+func within(path string, patterns []string) bool {
+	for _, p := range patterns {
+		if folder, deep := strings.CutSuffix(p, "/..."); path == folder || path == p || deep && strings.HasPrefix(path, folder+"/") {
+			return true
+		}
+	}
+	return false
+}
+
+// homes: an SDK has one home, where its types and errors are turned into ours.
+// Whoever else imported it would depend on its next major version too.
+var homes = []struct {
+	sdk    string
+	home   []string
+	reason string
+}{
+	{"github.com/golang-jwt/jwt", []string{"tenant/..."}, "an Env comes from one Verifier; a second parser of tokens is a second set of rules"},
+	{"github.com/MicahParks/jwkset", []string{"tenant"}, "keys are kept per issuer in one place"},
+	{"github.com/jackc/pgx", []string{"connector/postgres", "internal/testenv"}, "every SQL statement names its tenant, which is checked there (testenv makes databases)"},
+	{"modernc.org/sqlite", []string{"connector/sqlite"}, "the embedded store is one package"},
+	{"github.com/pressly/goose", []string{"connector/postgres", "connector/sqlite"}, "schemas belong to their stores"},
+	{"github.com/hashicorp/vault", []string{"vault"}, "its errors print secret paths and are classified there"},
+	{"github.com/redis/go-redis", []string{"resolver/rediscache"}, "its errors and keys are classified and spelled there"},
+	{"github.com/gofiber/fiber", []string{"httpapi", "bench/..."}, "fiber's strings live as long as the handler; what leaves is copied there (bench has the bare rival)"},
+	{"github.com/valyala/fasthttp", []string{"httpapi", "bench/..."}, "as fiber"},
+	{"golang.org/x/oauth2", []string{"providers/oauth/..."}, "its RetrieveError prints the upstream's body"},
+	{"github.com/spf13/cobra", []string{"cmd/sidecar"}, "commands and wiring only"},
+	{"github.com/prometheus/client_golang", []string{"internal/obs"}, "label values are collapsed there"},
+	{"github.com/maypok86/otter", []string{"resolver", "tenant"}, "bounded memories are sized where what they hold is known"},
+	{"github.com/goccy/go-yaml", []string{"internal/config", "datafile", "providers/httpkind"}, "strict decoding with positions is done where the schema is known"},
+	{"github.com/aws/aws-sdk-go-v2", []string{"providers/builtin/s3", "client/..."}, "one kind, one SDK"},
+	{"github.com/wneessen/go-mail", []string{"providers/builtin/smtp", "client/..."}, "one kind, one SDK"},
+}
+
+func TestEachSDKHasOneHome(t *testing.T) {
+	t.Parallel()
+	for _, p := range packages(t) {
+		for _, i := range p.Imports {
+			for _, h := range homes {
+				if (i == h.sdk || strings.HasPrefix(i, h.sdk+"/")) && !within(p.ImportPath, h.home) {
+					t.Errorf("%s imports %s, whose home is %s: %s", p.ImportPath, i, strings.Join(h.home, ", "), h.reason)
+				}
+			}
+		}
+	}
+}
+
+// arrows point inward. A package is judged by the first row that fits it, and
+// may import what the row says; a new package needs a row.
+var arrows = []struct {
+	packages []string
+	may      []string
+	reason   string
+}{
+	{[]string{"internal/fault", "internal/secret", "internal/obs", "internal/egress", "examples"},
+		nil, "leaves: everybody stands on them"},
+	{[]string{"internal/config"}, []string{"internal/fault", "internal/secret"}, "config knows keys and values; cmd turns them into options"},
+	{[]string{"internal/testenv/..."}, []string{"internal/testenv"}, "real servers know nothing of the project"},
+	{[]string{"internal/arch"}, nil, "it looks from outside"},
+	{[]string{"tenant"}, []string{"internal/fault", "internal/secret"}, "who asks is decided before anything else is known"},
+	{[]string{"tenant/..."}, []string{"tenant", "tenant/devissuer", "internal/fault", "internal/secret"}, "as tenant"},
+	{[]string{"providers", "providers/builtin/...", "providers/providertest", "providers/httpkind", "providers/oauth/..."},
+		[]string{"providers/...", "internal/fault", "internal/secret", "internal/egress"},
+		"a provider knows no tenant and no store: it can't mix two customers up"},
+	{[]string{"connector"}, []string{"tenant", "providers", "internal/fault", "internal/secret"}, "records know no Vault (a secret is a pin) and no SQL"},
+	{[]string{"connector/..."}, []string{"connector", "connector/internal/...", "tenant", "providers", "internal/fault", "internal/secret"},
+		"stores know records, not who resolves them"},
+	{[]string{"vault", "vault/..."}, []string{"vault", "connector", "tenant", "internal/fault", "internal/secret"},
+		"secrets are addressed by a connector.SecretRef and nothing else"},
+	{[]string{"resolver"}, []string{"connector", "providers", "tenant", "vault", "internal/fault", "internal/secret"},
+		"the answer is made from contracts; adapters are handed in"},
+	{[]string{"resolver/rediscache"}, []string{"resolver", "connector", "tenant", "internal/fault", "internal/secret"}, "an adapter of resolver's ports"},
+	{[]string{"datafile"}, []string{"internal/fault"}, "parsing knows no record"},
+	{[]string{"datafile/importer"}, []string{"datafile", "connector", "providers", "tenant", "vault", "internal/fault", "internal/secret"},
+		"the importer works on contracts, whatever the stores"},
+	{[]string{"internal/housekeeping"}, []string{"connector", "tenant", "vault", "internal/fault"}, "it sweeps what the contracts show"},
+	{[]string{"httpapi"}, []string{"connector", "providers", "resolver", "tenant", "internal/fault", "internal/obs", "internal/secret"},
+		"the wire knows no store, no Vault and no Redis"},
+	{[]string{"cmd/..."}, []string{"..."}, "wiring sees everything"},
+	{[]string{"bench/...", "e2e/..."}, []string{"..."}, "they look at the whole"},
+}
+
+func TestArrowsPointInward(t *testing.T) {
+	t.Parallel()
+	for _, p := range packages(t) {
+		row := slices.IndexFunc(arrows, func(a struct {
+			packages []string
+			may      []string
+			reason   string
+		}) bool {
+			return within(p.ImportPath, a.packages)
+		})
+		if row < 0 {
+			t.Errorf("%s has no row in arrows: say what it may import, and why", p.ImportPath)
+			continue
+		}
+		a := arrows[row]
+		for _, i := range p.Imports {
+			own, ok := strings.CutPrefix(i, module)
+			if ok && !slices.Contains(a.may, "...") && !within(own, a.may) {
+				t.Errorf("%s imports %s, which it may not: %s", p.ImportPath, own, a.reason)
+			}
+		}
+	}
+}
+
+func TestTestServersStayInTests(t *testing.T) {
+	t.Parallel()
+	for _, p := range packages(t) {
+		if slices.Contains(p.Imports, module+"internal/testenv") && !within(p.ImportPath, []string{"bench/...", "internal/testenv/..."}) {
+			t.Errorf("%s imports internal/testenv outside its tests: the product must not start servers", p.ImportPath)
+		}
+	}
+}
+
+func TestEveryPackageSaysWhatItIs(t *testing.T) {
+	t.Parallel()
+	for _, p := range packages(t) {
+		if _, err := os.Stat(filepath.Join(p.Dir, "doc.go")); err != nil {
+			t.Errorf("%s has no doc.go: what flows through it, what may it import, where do its neighbours begin?", p.ImportPath)
+		}
+	}
+}
+
+// mandated libraries, each really used for its job.
+var mandated = []string{
+	"github.com/gofiber/fiber/v2", "github.com/redis/go-redis/v9", "github.com/hashicorp/vault/api",
+	"github.com/golang-jwt/jwt/v5", "github.com/jackc/pgx/v5",
+}
+
+func TestMandatedLibrariesAreUsed(t *testing.T) {
+	t.Parallel()
+	used := map[string]bool{}
+	for _, p := range packages(t) {
+		for _, i := range p.Imports {
+			used[i] = true
+		}
+	}
+	for _, m := range mandated {
+		if !used[m] {
+			t.Errorf("nothing imports %s", m)
+		}
+	}
+}

@@ -1,0 +1,62 @@
+package arch
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"path/filepath"
+	"testing"
+)
+
+// revealing is the reviewed list of files that look inside a secret: how often,
+// and why they must. Reveal is the only way from a secret to text that prints.
+var revealing = map[string]struct {
+	calls  int
+	reason string
+}{
+	"cmd/sidecar/config.go":         {1, "hands the role id to the Vault client"},
+	"connector/postgres/migrate.go": {1, "connects"},
+	"connector/postgres/store.go":   {1, "connects"},
+	"httpapi/resolve.go":            {2, "writes the answer to the caller who is entitled to it"},
+	"providers/providertest/run.go": {7, "searches a provider's errors and answers for planted secrets"},
+	"providers/secret.go":           {1, "validates what a user typed"},
+	"resolver/entry.go":             {2, "serialises an answer, and swaps the end of one"},
+	"resolver/rediscache/client.go": {1, "connects"},
+	"vault/bundle.go":               {1, "digests what an import brought, keyed"},
+	"vault/codec.go":                {2, "encodes and decodes a bundle"},
+	"vault/kv.go":                   {1, "writes a bundle to Vault"},
+	"vault/login.go":                {1, "logs in"},
+	"vault/request.go":              {2, "sends a body and the token to Vault"},
+	"vault/sealed/record.go":        {1, "encrypts a bundle"},
+}
+
+func TestWhoLooksInsideASecret(t *testing.T) {
+	t.Parallel()
+	found := map[string]int{}
+	for _, p := range packages(t) {
+		for _, name := range p.GoFiles {
+			fset := token.NewFileSet()
+			path := filepath.Join(p.Dir, name)
+			file, err := parser.ParseFile(fset, path, nil, parser.SkipObjectResolution)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ast.Inspect(file, func(n ast.Node) bool {
+				if s, ok := n.(*ast.SelectorExpr); ok && s.Sel.Name == "Reveal" {
+					found[p.ImportPath+"/"+name]++
+				}
+				return true
+			})
+		}
+	}
+	for file, n := range found {
+		if r := revealing[file]; r.calls != n {
+			t.Errorf("%s looks inside a secret %d times, %d are reviewed: say why in the list, or keep the secret closed", file, n, r.calls)
+		}
+	}
+	for file := range revealing {
+		if found[file] == 0 {
+			t.Errorf("%s looks inside no secret any more: take it off the list", file)
+		}
+	}
+}
