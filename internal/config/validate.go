@@ -237,7 +237,7 @@ func (l *loader) vault() {
 	if !cleanPath(v.Mount) {
 		l.bad("vault.mount", "expected a path such as secret, without outer slashes and dot segments")
 	}
-	if v.Prefix != "" && !cleanPath(v.Prefix) {
+	if !cleanPath(v.Prefix) {
 		l.bad("vault.prefix", "expected a path such as patchbay, without outer slashes and dot segments")
 	}
 	a := v.Auth
