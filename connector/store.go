@@ -166,7 +166,9 @@ type Changer interface {
 	Change(ctx context.Context, c Change, fn func(ctx context.Context, tx Tx) error) (map[tenant.ID]int64, error)
 	// RecordTest stores a test's outcome without moving a revision or version,
 	// when the connector's version is still the tested one; else
-	// fault.StaleVersion.
+	// fault.StaleVersion. A report is kept beside StateNeedsReauthorization, which
+	// decides an answer and so is no test's to set or clear: as state it is
+	// fault.InvalidArgument, as the stored one it stays.
 	RecordTest(ctx context.Context, t tenant.ID, id ID, version int64, state State, report []byte) error
 }
 

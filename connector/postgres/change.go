@@ -272,10 +272,8 @@ func (t *tx) audit(ctx context.Context, id tenant.ID, action, target string, fie
 
 // RecordTest implements connector.Changer.
 func (s *Store) RecordTest(ctx context.Context, t tenant.ID, id connector.ID, version int64, state connector.State, report []byte) error {
-	if len(report) > 0 {
-		if err := change.CheckReport(report); err != nil {
-			return err
-		}
+	if err := change.CheckTest(state, report); err != nil {
+		return err
 	}
 	pgtx, err := s.begin(ctx)
 	if err != nil {
@@ -283,7 +281,8 @@ func (s *Store) RecordTest(ctx context.Context, t tenant.ID, id connector.ID, ve
 	}
 	defer s.rollback(pgtx)
 	w := &tx{pg: pgtx}
-	n, err := w.query(ctx, t, `UPDATE connectors SET state = $4, last_test = $5::json
+	n, err := w.query(ctx, t, `UPDATE connectors SET last_test = $5::json,
+		state = CASE state WHEN 'needs_reauthorization' THEN state ELSE $4 END
 		WHERE tenant_id = $1 AND id = $2::uuid AND version = $3 AND deleted_at IS NULL`,
 		[]any{t.String(), null(id.String()), version, string(state), null(string(report))}, nil)
 	if err != nil {

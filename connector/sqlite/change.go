@@ -174,10 +174,8 @@ func (t *tx) audit(ctx context.Context, id tenant.ID, action, target string, fie
 
 // RecordTest implements connector.Changer.
 func (s *Store) RecordTest(ctx context.Context, t tenant.ID, id connector.ID, version int64, state connector.State, report []byte) error {
-	if len(report) > 0 {
-		if err := change.CheckReport(report); err != nil {
-			return err
-		}
+	if err := change.CheckTest(state, report); err != nil {
+		return err
 	}
 	begun, err := s.write.BeginTx(ctx, nil)
 	if err != nil {
@@ -196,7 +194,8 @@ func (s *Store) RecordTest(ctx context.Context, t tenant.ID, id connector.ID, ve
 	case stored != version:
 		return stale()
 	}
-	err = w.exec(ctx, `UPDATE connectors SET state = ?3, last_test = ?4 WHERE tenant_id = ?1 AND id = ?2`,
+	err = w.exec(ctx, `UPDATE connectors SET last_test = ?4,
+		state = CASE state WHEN 'needs_reauthorization' THEN state ELSE ?3 END WHERE tenant_id = ?1 AND id = ?2`,
 		t.String(), id.String(), string(state), null(string(report)))
 	if err != nil {
 		return err

@@ -364,11 +364,19 @@ func recordTest(w *world) {
 	if len(h) != 1 {
 		w.Errorf("%d revisions after a test, want 1", len(h))
 	}
+	// What decides an answer is not a test's: its revision would have to move.
+	w.code(w.store.RecordTest(w.ctx(), w.a, c.ID, 1, connector.StateNeedsReauthorization, report), fault.InvalidArgument, "a test that asks for authorization")
+	waiting := w.update(w.a, c, func(c *connector.Connector) { c.State = connector.StateNeedsReauthorization })
+	w.ok(w.store.RecordTest(w.ctx(), w.a, c.ID, waiting.Version, connector.StateConnected, report), "a test of what needs authorization")
+	if got := w.stored(w.a, c.ID); got.State != connector.StateNeedsReauthorization || len(got.LastTest) == 0 {
+		w.Errorf("a test set state %q, report %s", got.State, got.LastTest)
+	}
+	c = w.update(w.a, waiting, func(c *connector.Connector) { c.State = connector.StateError })
 	edited := w.update(w.a, c, func(c *connector.Connector) { c.Name = "Edited" })
 	w.code(w.store.RecordTest(w.ctx(), w.a, c.ID, 1, connector.StateConnected, report), fault.StaleVersion, "a test of what was edited meanwhile")
 	w.identical("refused", w.stored(w.a, c.ID), edited)
 	w.code(w.store.RecordTest(w.ctx(), w.a, connector.NewID(), 1, connector.StateConnected, report), fault.NotFound, "an unknown connector")
-	w.code(w.store.RecordTest(w.ctx(), w.b, c.ID, 2, connector.StateConnected, report), fault.NotFound, "another tenant's connector")
+	w.code(w.store.RecordTest(w.ctx(), w.b, c.ID, edited.Version, connector.StateConnected, report), fault.NotFound, "another tenant's connector")
 	w.code(w.store.RecordTest(w.ctx(), unknown, c.ID, 2, connector.StateConnected, report), fault.NotFound, "a missing tenant")
 	w.identical("still", w.stored(w.a, c.ID), edited)
 }

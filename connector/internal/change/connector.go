@@ -40,7 +40,7 @@ func Check(c *connector.Connector) error {
 		return fault.New(fault.InvalidArgument, "a connector has a pin exactly when it has secrets")
 	}
 	if len(c.LastTest) > 0 {
-		if err := CheckReport(c.LastTest); err != nil {
+		if err := checkReport(c.LastTest); err != nil {
 			return err
 		}
 	}
@@ -69,8 +69,18 @@ func Check(c *connector.Connector) error {
 	return nil
 }
 
-// CheckReport tells whether a test report can be kept.
-func CheckReport(report []byte) error {
+// CheckTest tells whether a test's outcome can be recorded; report may be empty.
+func CheckTest(state connector.State, report []byte) error {
+	if state == connector.StateNeedsReauthorization {
+		return fault.New(fault.InvalidArgument, "a test does not decide that a connector needs to be authorized again")
+	}
+	if len(report) == 0 {
+		return nil
+	}
+	return checkReport(report)
+}
+
+func checkReport(report []byte) error {
 	if !json.Valid(report) {
 		return fault.New(fault.InvalidArgument, "a test report must be JSON")
 	}
