@@ -125,6 +125,9 @@ func TestRedirects(t *testing.T) {
 	if foreign.Load() != 0 {
 		t.Fatal("the token went to another host")
 	}
+	if _, err := c.Read(t.Context(), someRef("acme")); !strings.Contains(fault.Message(err), "redirects to another host") {
+		t.Errorf("a redirect elsewhere says %v", err)
+	}
 	readable(t, c, someRef("globex"))
 }
 

@@ -135,6 +135,9 @@ func (c *Client) transportFault(ctx context.Context, err error) error {
 func statusFault(status int) error {
 	f := fault.New(fault.Unavailable, "Vault can't answer").WithCause(statusError{status})
 	switch status {
+	case http.StatusMovedPermanently, http.StatusFound, http.StatusTemporaryRedirect, http.StatusPermanentRedirect:
+		f = fault.New(fault.Unavailable, "Vault redirects to another host, which is not followed: name that one as its address").
+			WithCause(statusError{status})
 	case http.StatusForbidden, http.StatusUnauthorized:
 		f = fault.New(fault.Unavailable, "Vault refuses this client").WithCause(statusError{status})
 	case http.StatusServiceUnavailable:

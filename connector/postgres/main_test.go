@@ -60,7 +60,11 @@ func within(t testing.TB, d time.Duration) context.Context {
 func TestStore(t *testing.T) {
 	server := testenv.Postgres(t)
 	storetest.Run(t, storetest.Harness{
-		New: func(t testing.TB) connector.Store { return open(t, newDatabase(t, server)) },
+		// A control plane's login, which owns nothing: what it may is what the
+		// migration grants.
+		New: func(t testing.TB) connector.Store {
+			return open(t, login(t, server, newDatabase(t, server), "patchbay_admin", "patchbay_relay"))
+		},
 		SetGrant: func(t testing.TB, s connector.Store, tn tenant.ID, id connector.ID, status connector.GrantStatus) {
 			as(t, s.(*Store), tn, `INSERT INTO oauth_grants (tenant_id, connector_id, status) VALUES ($1, $2::uuid, $3)
 				ON CONFLICT (tenant_id, connector_id) DO UPDATE SET status = excluded.status`, tn.String(), id.String(), string(status))

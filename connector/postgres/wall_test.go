@@ -21,7 +21,7 @@ var tenantTables = []string{"tenants", "organizations", "connectors", "connector
 	"outbox", "audit", "oauth_grants", "idempotency_keys", "oauth_states"}
 
 // login makes a role that is a member of groups and returns its URL.
-func login(t *testing.T, s *testenv.PostgresServer, ownerURL string, groups ...string) string {
+func login(t testing.TB, s *testenv.PostgresServer, ownerURL string, groups ...string) string {
 	t.Helper()
 	u, err := url.Parse(ownerURL)
 	if err != nil {
