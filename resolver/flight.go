@@ -179,7 +179,7 @@ func (r *Resolver) load(ctx context.Context, k key, f *flight) (*entry, mark, So
 		} else {
 			advance(&f.bound, rec.Revision)
 			now := r.clock.now()
-			f.state.raise(rec.Revision, now, r.connected(now))
+			f.state.raise(rec.Revision, now, r.proven(now))
 		}
 		f.state.renew(rec.Revision, begun)
 		e, m, err := r.settle(ctx, k, f.state, rec, begun, begun)
@@ -224,7 +224,7 @@ func (r *Resolver) fromShared(ctx context.Context, k key, f *flight) (record, in
 	}
 	// A revision key above the floor is news like any other.
 	advance(&f.bound, got.Revision)
-	st.raise(got.Revision, now, r.connected(now))
+	st.raise(got.Revision, now, r.proven(now))
 	if got.Entry == nil {
 		return record{}, 0, false
 	}

@@ -156,22 +156,22 @@ func (r *Resolver) listenOnce(ctx context.Context, feed Feed) error {
 // heard applies a message: the tenant's floor rises, what it names is known to
 // have changed.
 func (r *Resolver) heard(m connector.Message, now instant) {
-	connected := r.connected(now)
+	proven := r.proven(now)
 	r.states.hear(m.Tenant, func(st *state, fresh bool) {
 		if !fresh { // of a tenant that nobody uses the floor is enough
 			st.note(m) // before the floor: whoever sees the floor must find the reason
 		}
-		st.raise(m.Revision, now, connected)
+		st.raise(m.Revision, now, proven)
 	})
 }
 
 // recheck finds out what a break may have hidden, for every tenant in memory
 // and in flight. It ends only when each is either proven or suspect.
 func (r *Resolver) recheck(ctx context.Context, acknowledged instant) {
-	all := r.states.all()
+	all, proven := r.states.all(), r.proven(acknowledged)
 	suspect := func(sts ...*state) {
 		for _, st := range sts {
-			st.distrust(acknowledged)
+			st.distrust(acknowledged, proven)
 			advance(&st.checked, int64(acknowledged))
 		}
 	}
@@ -204,7 +204,7 @@ func (r *Resolver) recheck(ctx context.Context, acknowledged instant) {
 				suspect(st) // Redis lost the key or went back: it proves nothing
 				continue
 			}
-			st.raise(revision, acknowledged, false)
+			st.raise(revision, acknowledged, proven)
 			advance(&st.checked, int64(acknowledged))
 		}
 	}
@@ -303,7 +303,7 @@ func (r *Resolver) renewDue(ctx context.Context) {
 			r.wentBack(ctx, st, floors[st.id], revision)
 		default:
 			now := r.clock.now()
-			st.raise(revision, now, r.connected(now))
+			st.raise(revision, now, r.proven(now))
 			st.renew(revision, start)
 		}
 	}

@@ -9,8 +9,6 @@ import (
 	"time"
 
 	"github.com/patchbay-dev/patchbay/connector"
-	"github.com/patchbay-dev/patchbay/internal/fault"
-	"github.com/patchbay-dev/patchbay/tenant"
 )
 
 // outbox is an outbox in memory, as far as a relay needs one.
@@ -20,6 +18,8 @@ type outbox struct {
 	rows      []connector.Message
 	sent      map[int64]bool
 	committed chan struct{}
+	locked    map[int64]bool // held by another relay
+	last      func()         // runs before LastSent reads
 	down      bool
 }
 
@@ -43,7 +43,7 @@ func (o *outbox) Relay(ctx context.Context, n int, send func(context.Context, []
 	}
 	var ms []connector.Message
 	for _, m := range o.rows {
-		if !o.sent[m.ID] && len(ms) < n {
+		if !o.sent[m.ID] && !o.locked[m.ID] && len(ms) < n {
 			ms = append(ms, m)
 		}
 	}
@@ -74,6 +74,9 @@ func (o *outbox) Unsent(_ context.Context, age time.Duration) (bool, error) {
 }
 
 func (o *outbox) LastSent(context.Context) (int64, error) {
+	if o.last != nil {
+		o.last()
+	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return int64(len(o.sent)), nil
@@ -101,6 +104,8 @@ type faultyFeed struct {
 	mu     sync.Mutex
 	silent bool
 	gone   bool
+	drop   func(Event) bool // what is lost on the way
+	hold   chan struct{}    // what arrives waits for it
 }
 
 type faultySubscription struct {
@@ -133,6 +138,18 @@ func (s *faultySubscription) Receive(ctx context.Context) (Event, error) {
 		ev, err := s.Subscription.Receive(ctx)
 		if silent, _ := s.f.state(); err == nil && silent {
 			continue
+		}
+		s.f.mu.Lock()
+		drop, hold := s.f.drop, s.f.hold
+		s.f.mu.Unlock()
+		if err == nil && drop != nil && drop(ev) {
+			continue
+		}
+		if hold != nil {
+			select {
+			case <-hold:
+			case <-ctx.Done():
+			}
 		}
 		return ev, err
 	}
@@ -305,51 +322,30 @@ func TestNoHeartbeatOverUnsentRows(t *testing.T) {
 	})
 }
 
-// lossyShared answers revision keys only, as a Redis does that lost or rewound
-// them.
-type lossyShared struct {
-	mu   sync.Mutex
-	revs map[tenant.ID]int64
-	down bool
-}
-
-func (s *lossyShared) Get(context.Context, SharedKey) (SharedReading, error) {
-	return SharedReading{}, nil
-}
-func (s *lossyShared) Fill(context.Context, SharedKey, int64, []byte, time.Duration) error {
-	return nil
-}
-func (s *lossyShared) Lower(context.Context, tenant.ID, int64, int64) error { return nil }
-func (s *lossyShared) Revisions(context.Context, []tenant.ID) (map[tenant.ID]int64, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.down {
-		return nil, fault.New(fault.Unavailable, "down")
-	}
-	return s.revs, nil
-}
-
 func TestRecheckAfterBreak(t *testing.T) {
 	cases := []struct {
-		name   string
-		shared *lossyShared
-		reads  int64 // of the database for an answer that did not change
+		name  string
+		spoil func(*shared)
+		reads int64 // of the database for an answer that did not change
 	}{
-		{"key present", &lossyShared{revs: map[tenant.ID]int64{acme: 10}}, 0},
-		{"key lost", &lossyShared{}, 1},
-		{"Redis away", &lossyShared{down: true}, 1},
-		{"key moved on", &lossyShared{revs: map[tenant.ID]int64{acme: 11}}, 1},
+		{"key present", func(*shared) {}, 0},
+		{"key lost", func(s *shared) { clear(s.revs) }, 1},
+		{"key went back", func(s *shared) { s.revs[acme] = 9 }, 1},
+		{"Redis away", func(s *shared) { s.down = true }, 1},
+		{"key moved on", func(s *shared) { s.revs[acme] = 11 }, 1},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				f := startFleet(t, c.shared)
+				s := newShared()
+				f := startFleet(t, s)
 				time.Sleep(2 * time.Second)
 				mustResolve(t, f.r, 0)
 				if c.name == "key moved on" {
 					f.w.with(func() { f.w.revision = 11 })
 				}
 				before := f.w.reads.Load()
+				s.with(func() { c.spoil(s) })
 				f.feed.set(true, false)
 				time.Sleep(2 * time.Second)
 				f.feed.set(false, false)

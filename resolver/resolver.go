@@ -207,6 +207,14 @@ func (r *Resolver) connected(now instant) bool {
 	return now <= instant(r.connectedUntil.Load())
 }
 
+// proven is the last moment at which the feed proved that no change is missing.
+func (r *Resolver) proven(now instant) instant {
+	if r.connected(now) {
+		return now
+	}
+	return instant(r.lostAt.Load())
+}
+
 // answer is the hot path: on a hit it allocates nothing and takes no lock.
 func (r *Resolver) answer(ctx context.Context, k key, minimum int64) (Answer, error) {
 	e, ok := r.memory.GetIfPresent(k)
@@ -289,10 +297,7 @@ func (r *Resolver) maxStale(c providers.Category) time.Duration {
 func (r *Resolver) lastTrue(e *entry, m mark, now instant) instant {
 	at := m.at
 	if e.unsuspected(m) {
-		if r.connected(now) {
-			return now
-		}
-		at = max(at, instant(r.lostAt.Load()))
+		at = max(at, r.proven(now))
 	}
 	if t := e.state.trueUntil.Load(); t != nil && m.revision >= t.revision && m.at >= t.since {
 		at = max(at, t.until)

@@ -58,7 +58,7 @@ type state struct {
 	// checked is the acknowledgement of the latest subscription for which the
 	// tenant was rechecked: proven, or made suspect.
 	checked atomic.Int64
-	// trueUntil: while connected, a revision was the present one for a time.
+	// trueUntil is until when what is suspect now was known to be true.
 	trueUntil atomic.Pointer[period]
 	// used is when a caller last asked for this tenant; renewal follows it.
 	used atomic.Int64
@@ -92,18 +92,15 @@ type change struct {
 // "everything changed", which costs staleness during an outage, never truth.
 const keptChanges = 64
 
-// raise lifts the floor to at least revision and tells whether it rose.
-func (s *state) raise(revision int64, now instant, connected bool) bool {
+// raise lifts the floor to at least revision and tells whether it rose. proven
+// is the last moment at which the feed was whole.
+func (s *state) raise(revision int64, now, proven instant) bool {
 	for {
 		old := s.floor.Load()
 		if revision <= old {
 			return false
 		}
-		if connected {
-			// Only for what a break had not made suspect: a message that comes after
-			// a break says nothing of what was missed in it.
-			s.trueUntil.Store(&period{old, instant(s.suspectBefore.Load()), now})
-		}
+		s.wasTrue(old, proven)
 		if s.floor.CompareAndSwap(old, revision) {
 			s.raised.Store(int64(now))
 			return true
@@ -112,7 +109,25 @@ func (s *state) raise(revision int64, now instant, connected bool) bool {
 }
 
 // distrust makes everything suspect that was validated before the moment.
-func (s *state) distrust(before instant) { advance(&s.suspectBefore, int64(before)) }
+func (s *state) distrust(before, proven instant) {
+	s.wasTrue(s.floor.Load(), proven)
+	advance(&s.suspectBefore, int64(before))
+}
+
+// wasTrue remembers, before it becomes suspect, until when what is held was
+// known to be true. Only for what no earlier break had made suspect: what comes
+// after a break says nothing of what was missed in it.
+func (s *state) wasTrue(floor int64, proven instant) {
+	for {
+		old := s.trueUntil.Load()
+		if old != nil && old.until >= proven {
+			return
+		}
+		if s.trueUntil.CompareAndSwap(old, &period{floor, instant(s.suspectBefore.Load()), proven}) {
+			return
+		}
+	}
+}
 
 // advance moves a to v, never back.
 func advance(a *atomic.Int64, v int64) {

@@ -3,6 +3,8 @@ package resolver
 import (
 	"context"
 	"errors"
+	"fmt"
+	"maps"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -30,6 +32,11 @@ type world struct {
 	none      bool
 	down      bool
 	vaultDown error
+	vaultHold chan struct{} // a read of secrets waits for it
+	broken    tenant.ID     // its record can't be read
+	missing   bool          // tenants other than acme don't exist
+	asked     []time.Time   // of the revision statements
+	panics    bool
 	hold      chan struct{} // a read waits for it after it has read
 	reading   chan struct{} // a read reports here that it has read
 
@@ -72,18 +79,19 @@ func (w *world) with(f func()) {
 	f()
 }
 
-func (w *world) Tenant(tenant.ID) connector.TenantReader { return reader{w: w} }
+func (w *world) Tenant(id tenant.ID) connector.TenantReader { return reader{w: w, id: id} }
 
 func (w *world) Revisions(_ context.Context, ids []tenant.ID) (connector.Revisions, error) {
 	w.revisions.Add(1)
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.asked = append(w.asked, time.Now())
 	if w.down {
 		return connector.Revisions{}, errDown
 	}
 	out := connector.Revisions{At: time.Now(), Revision: map[tenant.ID]int64{}}
 	for _, id := range ids {
-		if id == acme {
+		if id == acme || !w.missing {
 			out.Revision[id] = w.revision
 		}
 	}
@@ -94,7 +102,16 @@ func (w *world) Revisions(_ context.Context, ids []tenant.ID) (connector.Revisio
 // and would panic.
 type reader struct {
 	connector.TenantReader
-	w *world
+	w  *world
+	id tenant.ID
+}
+
+func (r reader) Connector(ctx context.Context, org tenant.OrganizationID, id connector.ID) (connector.Snapshot, error) {
+	s, err := r.Default(ctx, org, providers.Storage)
+	if id != theID {
+		s.Connector = nil
+	}
+	return s, err
 }
 
 func (r reader) Default(ctx context.Context, org tenant.OrganizationID, c providers.Category) (connector.Snapshot, error) {
@@ -110,7 +127,17 @@ func (r reader) Default(ctx context.Context, org tenant.OrganizationID, c provid
 			Params: map[string]connector.Param{"bucket": {Value: w.bucket}},
 		}
 	}
+	broken, panics := w.broken == r.id, w.panics
+	if r.id != acme && w.missing {
+		s = connector.Snapshot{At: time.Now()}
+	}
 	w.mu.Unlock()
+	switch {
+	case panics:
+		panic("a bug with " + w.bucket)
+	case broken:
+		return connector.Snapshot{}, fault.New(fault.Internal, "the row cannot be decoded")
+	}
 	if reading != nil {
 		reading <- struct{}{}
 	}
@@ -127,13 +154,23 @@ func (r reader) Default(ctx context.Context, org tenant.OrganizationID, c provid
 	return s, nil
 }
 
-func (w *world) Read(_ context.Context, ref connector.SecretRef) (vault.Bundle, error) {
+func (w *world) Read(ctx context.Context, ref connector.SecretRef) (vault.Bundle, error) {
 	w.secretReads.Add(1)
 	w.mu.Lock()
+	if hold := w.vaultHold; hold != nil {
+		w.mu.Unlock()
+		select {
+		case <-hold:
+		case <-ctx.Done():
+			return vault.Bundle{}, errDown
+		}
+		w.mu.Lock()
+	}
 	defer w.mu.Unlock()
 	if w.vaultDown != nil {
 		return vault.Bundle{}, w.vaultDown
 	}
+	ref.Tenant = acme // all tenants of this world have the same connector
 	m, ok := w.secrets[ref]
 	if !ok {
 		return vault.Bundle{}, errors.New("the test asked for a pin that was never written")
@@ -171,4 +208,84 @@ func otherMessage(revision int64) connector.Message {
 	m := message(revision)
 	m.Category, m.Connector = providers.Email, connector.NewID()
 	return m
+}
+
+// slotOf is the slot of one of many tenants.
+func slotOf(i int) Slot {
+	return Slot{Tenant: tenant.MustID(fmt.Sprint("t", i)), Organization: acmeHQ, Category: providers.Storage}
+}
+
+// shared is a shared cache with the rules of the real one, which a test can
+// take down, rewind or hold.
+type shared struct {
+	mu      sync.Mutex
+	revs    map[tenant.ID]int64
+	entries map[SharedKey][]byte
+	live    time.Duration // of the latest entry offered
+	lowered []int64       // disproved, actual of the latest Lower
+	down    bool
+	hold    chan struct{} // Revisions waits for it
+}
+
+func newShared() *shared {
+	return &shared{revs: map[tenant.ID]int64{}, entries: map[SharedKey][]byte{}}
+}
+
+func (s *shared) with(f func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f()
+}
+
+func (s *shared) Get(_ context.Context, k SharedKey) (SharedReading, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.down {
+		return SharedReading{}, errDown
+	}
+	revision, ok := s.revs[k.Tenant]
+	return SharedReading{Entry: s.entries[k], Revision: revision, HasRevision: ok}, nil
+}
+
+func (s *shared) Fill(_ context.Context, k SharedKey, revision int64, entry []byte, live time.Duration) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.down {
+		return errDown
+	}
+	s.live = live
+	s.revs[k.Tenant] = max(s.revs[k.Tenant], revision)
+	if s.revs[k.Tenant] == revision {
+		s.entries[k] = entry
+	}
+	return nil
+}
+
+func (s *shared) Revisions(ctx context.Context, _ []tenant.ID) (map[tenant.ID]int64, error) {
+	s.mu.Lock()
+	hold := s.hold
+	s.mu.Unlock()
+	if hold != nil {
+		select {
+		case <-hold:
+		case <-ctx.Done():
+			return nil, errDown
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.down {
+		return nil, errDown
+	}
+	return maps.Clone(s.revs), nil
+}
+
+func (s *shared) Lower(_ context.Context, id tenant.ID, disproved, actual int64) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lowered = []int64{disproved, actual}
+	if s.revs[id] == disproved {
+		s.revs[id] = actual
+	}
+	return nil
 }
