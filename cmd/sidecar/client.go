@@ -144,6 +144,10 @@ func tokenCommand(s streams, _ environment) *cobra.Command {
 			if ttl <= 0 {
 				return usagef("--ttl must be positive")
 			}
+			// The key is made here when dev has never run: it will use this one.
+			if err := os.MkdirAll(filepath.Join(dataDir, issuerDir), 0o700); err != nil {
+				return fmt.Errorf("the data dir %s cannot be made: %w", dataDir, err)
+			}
 			issuer, err := devissuer.Open(filepath.Join(dataDir, issuerDir))
 			if err != nil {
 				return err

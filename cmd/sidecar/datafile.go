@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"strings"
@@ -27,26 +28,22 @@ import (
 type records struct {
 	importer *importer.Importer
 	store    connector.Store
-	embedded bool
 	// kick relays what was committed, as far as Redis can be reached: running
 	// sidecars hear of it without waiting for a relay.
 	kick  func(ctx context.Context)
 	close func()
 }
 
-// openRecords opens --data-dir when it is given, else what --config says.
-func openRecords(c *cobra.Command, s streams, env environment, dataDir string) (*records, error) {
+// records works on an open data dir. Closing it is the caller's.
+func (e *embedded) records(lookup func(string) (string, bool), readFile func(string) ([]byte, error)) *records {
+	im := newImporter(e.store, e.secrets, e.kinds, lookup)
+	im.ReadFile = readFile
+	return &records{importer: im, store: e.store, kick: func(context.Context) {}, close: func() {}}
+}
+
+// openRecords opens what --config says.
+func openRecords(c *cobra.Command, s streams, env environment) (*records, error) {
 	ctx, log := c.Context(), obs.NewLogger(s.err, "warn")
-	if dataDir != "" {
-		e, err := openEmbedded(ctx, dataDir, log)
-		if err != nil {
-			return nil, err
-		}
-		return &records{
-			importer: newImporter(e.store, e.secrets, e.kinds, env.lookup), store: e.store, embedded: true,
-			kick: func(context.Context) {}, close: e.close,
-		}, nil
-	}
 	cfg, err := loadConfig(c, s, env, config.ModeImport)
 	if err != nil {
 		return nil, err
@@ -65,12 +62,42 @@ func openRecords(c *cobra.Command, s streams, env environment, dataDir string) (
 	}, nil
 }
 
+// onDataDir does a thing with a dev data dir: through the dev that holds it, or
+// by itself when there is none. A dev that is just starting or leaving is
+// waited for.
+func onDataDir(ctx context.Context, dir string, log *slog.Logger, remote func() error, local func(e *embedded) error) error {
+	if _, err := os.Stat(dir); err != nil {
+		return fmt.Errorf("there is no data dir at %s: start `sidecar dev` once, or give --data-dir", dir)
+	}
+	for end := time.Now().Add(handover); ; {
+		err := remote()
+		if !errors.Is(err, errNobody) {
+			return err
+		}
+		e, err := openEmbedded(ctx, dir, log)
+		switch {
+		case err == nil:
+			defer e.close()
+			return local(e)
+		case !errors.Is(err, errLocked) || time.Now().After(end):
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
 // relayOnce sends what the import left in the outbox. A failure is no error of
 // the import: the relay of `admin` will do it.
 func (u *upstreams) relayOnce(ctx context.Context, log *slog.Logger) {
 	if u.redis == nil {
 		return
 	}
+	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
+	defer cancel()
 	if err := resolver.NewRelay(u.store, u.redis.NewPublisher(), log).Drain(ctx); err != nil {
 		log.Warn("the change was not announced yet; a running `sidecar admin` will do it", "error", err)
 	}
@@ -83,53 +110,88 @@ func newImporter(store connector.Store, secrets vault.Store, kinds *providers.Re
 	}
 }
 
+type importFlags struct {
+	dataDir, tenant                             string
+	dryRun, createOrganizations, force, restore bool
+}
+
 func importCommand(s streams, env environment) *cobra.Command {
-	var dataDir, tenantID string
-	var dryRun, createOrganizations, force, restore bool
+	var flags importFlags
 	c := &cobra.Command{
 		Use: "import FILE...", Short: "Import data files (XML, YAML, CSV)", Args: cobra.MinimumNArgs(1),
+		Long: "Imports data files: tenants, organizations and connectors with their params and secrets.\n" +
+			"Each file is one transaction: all of it, or nothing. $ENV:NAME and $FILE:path stand for a\n" +
+			"whole value and are resolved here. Importing a file again changes nothing.",
+		Example: "  sidecar import --config sidecar.yaml acme.xml\n  sidecar import --data-dir .patchbay --dry-run acme.xml",
 		RunE: func(c *cobra.Command, files []string) error {
-			o := importer.Options{CreateOrganizations: createOrganizations, Force: force, Restore: restore, Actor: "cli:import"}
-			if tenantID != "" {
-				id, err := tenant.ParseID(tenantID)
+			o := importer.Options{CreateOrganizations: flags.createOrganizations, Force: flags.force, Restore: flags.restore, Actor: "cli:import"}
+			if flags.tenant != "" {
+				id, err := tenant.ParseID(flags.tenant)
 				if err != nil {
 					return usagef("--tenant: %w", err)
 				}
 				o.Tenant = id
 			}
-			r, err := openRecords(c, s, env, dataDir)
+			if flags.dataDir != "" {
+				return importIntoDev(c.Context(), s, env, files, flags, o)
+			}
+			r, err := openRecords(c, s, env)
 			if err != nil {
 				return err
 			}
 			defer r.close()
-			if r.embedded {
-				o.DefaultTenant, o.CreateOrganizations = devTenant, true
-			}
-			for _, name := range files {
-				if err := importFile(c.Context(), s, r, name, o, dryRun); err != nil {
-					return err
-				}
-			}
-			return nil
+			return importFiles(c.Context(), s.out, r, files, o, flags.dryRun)
 		},
 	}
 	f := c.Flags()
-	f.StringVar(&dataDir, "data-dir", "", "import into the dev store of this data dir")
-	f.StringVar(&tenantID, "tenant", "", "tenant of records that name none")
-	f.BoolVar(&dryRun, "dry-run", false, "print the plan, change nothing")
-	f.BoolVar(&createOrganizations, "create-organizations", false, "create organizations that are only referred to")
-	f.BoolVar(&force, "force", false, "let the file win where file and store both changed")
-	f.BoolVar(&restore, "restore", false, "revive deleted connectors of the same external id")
+	f.StringVar(&flags.dataDir, "data-dir", "", "import into the dev store of this data dir")
+	f.StringVar(&flags.tenant, "tenant", "", "tenant of records that name none")
+	f.BoolVar(&flags.dryRun, "dry-run", false, "print the plan, change nothing")
+	f.BoolVar(&flags.createOrganizations, "create-organizations", false, "create organizations that are only referred to")
+	f.BoolVar(&flags.force, "force", false, "let the file win where file and store both changed")
+	f.BoolVar(&flags.restore, "restore", false, "revive deleted connectors of the same external id")
 	return c
 }
 
-func importFile(ctx context.Context, s streams, r *records, name string, o importer.Options, dryRun bool) error {
-	f, err := os.Open(name)
-	if err != nil {
-		return fmt.Errorf("the data file cannot be opened: %w", err)
+func importIntoDev(ctx context.Context, s streams, env environment, files []string, flags importFlags, o importer.Options) error {
+	for _, name := range files {
+		call, err := importCallOf(name, env, flags)
+		if err != nil {
+			return err
+		}
+		remote := func() error {
+			out, err := callDev(ctx, flags.dataDir, "import", call)
+			_, _ = io.WriteString(s.out, out) // stdout is gone: nothing to tell anybody
+			return err
+		}
+		local := func(e *embedded) error {
+			return importFiles(ctx, s.out, e.records(env.lookup, os.ReadFile), []string{name}, o, flags.dryRun)
+		}
+		if err := onDataDir(ctx, flags.dataDir, obs.NewLogger(s.err, "warn"), remote, local); err != nil {
+			return err
+		}
 	}
-	defer func() { _ = f.Close() }() // only read
-	file, err := datafile.Parse(name, f, datafile.Limits{})
+	return nil
+}
+
+// importFiles imports in order and stops at the first bad one.
+func importFiles(ctx context.Context, out io.Writer, r *records, files []string, o importer.Options, dryRun bool) error {
+	for _, name := range files {
+		f, err := os.Open(name)
+		if err != nil {
+			return fmt.Errorf("the data file cannot be opened: %w", err)
+		}
+		err = importFrom(ctx, out, r, name, f, o, dryRun)
+		_ = f.Close() // only read
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func importFrom(ctx context.Context, out io.Writer, r *records, name string, content io.Reader, o importer.Options, dryRun bool) error {
+	file, err := datafile.Parse(name, content, datafile.Limits{})
 	if err != nil {
 		return err
 	}
@@ -137,7 +199,7 @@ func importFile(ctx context.Context, s streams, r *records, name string, o impor
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(s.out, "%s\n", strings.TrimRight(plan.String(), "\n"))
+	fmt.Fprintf(out, "%s\n", strings.TrimRight(plan.String(), "\n"))
 	if dryRun {
 		if c := plan.Conflicts(); len(c) > 0 {
 			return c
@@ -159,23 +221,25 @@ func exportCommand(s streams, env environment) *cobra.Command {
 			if format != "xml" && format != "yaml" {
 				return usagef("--format is xml or yaml")
 			}
-			r, err := openRecords(c, s, env, dataDir)
-			if err != nil {
+			if dataDir == "" {
+				r, err := openRecords(c, s, env)
+				if err != nil {
+					return err
+				}
+				defer r.close()
+				return exportTo(c.Context(), s.out, r, tenantID, format)
+			}
+			remote := func() error {
+				out, err := callDev(c.Context(), dataDir, "export", exportCall{Tenant: tenantID, Format: format})
+				if err == nil {
+					_, err = io.WriteString(s.out, out)
+				}
 				return err
 			}
-			defer r.close()
-			id, err := theTenant(c.Context(), r.store, tenantID)
-			if err != nil {
-				return err
+			local := func(e *embedded) error {
+				return exportTo(c.Context(), s.out, e.records(nil, nil), tenantID, format)
 			}
-			file, err := r.importer.Export(c.Context(), id)
-			if err != nil {
-				return err
-			}
-			if format == "yaml" {
-				return datafile.WriteYAML(s.out, file)
-			}
-			return datafile.WriteXML(s.out, file)
+			return onDataDir(c.Context(), dataDir, obs.NewLogger(s.err, "warn"), remote, local)
 		},
 	}
 	f := c.Flags()
@@ -183,6 +247,21 @@ func exportCommand(s streams, env environment) *cobra.Command {
 	f.StringVar(&tenantID, "tenant", "", "the tenant, where there are several")
 	f.StringVar(&format, "format", "xml", "xml or yaml")
 	return c
+}
+
+func exportTo(ctx context.Context, out io.Writer, r *records, tenantID, format string) error {
+	id, err := theTenant(ctx, r.store, tenantID)
+	if err != nil {
+		return err
+	}
+	file, err := r.importer.Export(ctx, id)
+	if err != nil {
+		return err
+	}
+	if format == "yaml" {
+		return datafile.WriteYAML(out, file)
+	}
+	return datafile.WriteXML(out, file)
 }
 
 // theTenant is the named one, or the only one there is.
@@ -206,7 +285,7 @@ func theTenant(ctx context.Context, store connector.Store, name string) (tenant.
 		names[i] = t.ID.String()
 	}
 	if len(all) == 0 {
-		return tenant.ID{}, errors.New("there is no tenant yet")
+		return tenant.ID{}, errors.New("there is no tenant yet: import a data file first")
 	}
 	return tenant.ID{}, usagef("there are several tenants (%s): name one with --tenant", strings.Join(names, ", "))
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/patchbay-dev/patchbay/connector"
 	"github.com/patchbay-dev/patchbay/connector/sqlite"
 	"github.com/patchbay-dev/patchbay/datafile"
 	"github.com/patchbay-dev/patchbay/datafile/importer"
@@ -47,11 +49,14 @@ type embedded struct {
 	secrets *sealed.Store
 	kinds   *providers.Registry
 	unlock  func()
-	fresh   bool // the data dir has just been made
+	fresh   bool // there was no store yet
+	made    bool // the data dir has just been made
 }
 
 // openEmbedded takes the data dir for this process.
 func openEmbedded(ctx context.Context, dir string, log *slog.Logger) (*embedded, error) {
+	_, err := os.Stat(dir)
+	made := errors.Is(err, os.ErrNotExist)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("the data dir %s cannot be made: %w", dir, err)
 	}
@@ -59,7 +64,7 @@ func openEmbedded(ctx context.Context, dir string, log *slog.Logger) (*embedded,
 	if err != nil {
 		return nil, err
 	}
-	e := &embedded{dir: dir, unlock: unlock}
+	e := &embedded{dir: dir, unlock: unlock, made: made}
 	if _, err := os.Stat(filepath.Join(dir, storeFile)); errors.Is(err, os.ErrNotExist) {
 		e.fresh = true
 	}
@@ -69,6 +74,9 @@ func openEmbedded(ctx context.Context, dir string, log *slog.Logger) (*embedded,
 		}
 	}
 	if err != nil {
+		if e.fresh {
+			e.discard()
+		}
 		e.close()
 		return nil, err
 	}
@@ -158,7 +166,7 @@ func runDev(ctx context.Context, s streams, env environment, cfg *config.Config,
 
 	// Listeners first: a port in use is the likeliest failure, and must leave
 	// nothing behind.
-	local, err := listener(ctx, cfg.Local.Listen, "PATCHBAY_LOCAL_LISTEN")
+	local, err := localListener(ctx, cfg)
 	if err != nil {
 		return err
 	}
@@ -186,59 +194,160 @@ func runDev(ctx context.Context, s streams, env environment, cfg *config.Config,
 	if err != nil {
 		return err
 	}
-	if e.fresh || o.seed != "" {
+	// An empty store is a first start too: one that was killed before its seed was
+	// in left it so.
+	demo, err := e.demo(ctx)
+	if err != nil {
+		return err
+	}
+	if demo.tenant.IsZero() || o.seed != "" {
 		if err := e.seed(ctx, o.seed, env); err != nil {
 			if e.fresh {
 				e.discard()
 			}
 			return err
 		}
+		if demo, err = e.demo(ctx); err != nil {
+			return err
+		}
 	}
+	ctl, err := newControl(e)
+	if err != nil {
+		return err
+	}
+	defer ctl.close()
 	bus := resolver.NewBus()
 	relay := resolver.NewRelay(e.store, bus, log)
 	p, err := newPlane(planeOptions{
 		config: cfg, issuers: []tenant.Issuer{issuer.VerifierIssuer()}, kinds: e.kinds, log: log,
-		store: e.store, secrets: e.secrets, feed: bus, local: local, probes: probes,
+		store: e.store, secrets: e.secrets, feed: bus, local: local, unix: cfg.Local.Socket != "", probes: probes,
 	})
 	if err != nil {
 		return err
 	}
 	p.background("relay", relay.Run)
+	p.background("control", ctl.run)
 	control, err := httpapi.NewAdmin(httpapi.AdminOptions{JWKS: issuer.JWKS, CheckHost: true, AllowedHosts: cfg.Local.AllowedHosts})
 	if err != nil {
 		return err
 	}
 	p.serve(control, admin)
-	p.announce = func() error { return devBanner(s, issuer, local, admin, probes, o) }
+	p.announce = func() error { return devBanner(s, issuer, local, admin, probes, o, demo) }
 	return p.run(ctx)
 }
 
-// devBanner says what runs where, with a line to paste.
-func devBanner(s streams, issuer *devissuer.Issuer, local, admin, probes net.Listener, o devOptions) error {
-	token, err := issuer.Mint(devissuer.Claims{Tenant: "acme", Organization: "acme", Organizations: []string{"acme"}, TTL: 24 * time.Hour})
-	if err != nil {
-		return err
-	}
-	_, err = fmt.Fprintf(s.out, `Patchbay is up, on embedded defaults in %s
+// demo is whom the banner's curl line asks for.
+type demo struct {
+	tenant       tenant.ID
+	organization tenant.OrganizationID
+	answers      bool // there is a default for storage
+}
 
-  local API   http://%s
-  admin       http://%s
+// demoCategory is what the banner's curl line asks for.
+const demoCategory = "storage"
+
+// demo finds a tenant and an organization whose storage resolves: that of the
+// bundled example, or whatever a seed brought.
+func (e *embedded) demo(ctx context.Context) (demo, error) {
+	tenants, err := e.store.Tenants(ctx)
+	if err != nil {
+		return demo{}, err
+	}
+	var first demo
+	for _, t := range tenants {
+		reader := e.store.Tenant(t.ID)
+		organizations, err := reader.Organizations(ctx)
+		if err != nil {
+			return demo{}, err
+		}
+		ids := make([]tenant.OrganizationID, 0, len(organizations)+1)
+		for _, o := range organizations {
+			ids = append(ids, o.ID)
+		}
+		for _, id := range append(ids, tenant.OrganizationID{}) {
+			d := demo{tenant: t.ID, organization: id}
+			if first.tenant.IsZero() {
+				first = d
+			}
+			snapshot, err := reader.Default(ctx, id, demoCategory)
+			if err != nil {
+				return demo{}, err
+			}
+			if snapshot.Tenant == connector.StatusReady && snapshot.Organization != connector.OrganizationInactive && snapshot.Connector != nil {
+				d.answers = true
+				return d, nil
+			}
+		}
+	}
+	return first, nil
+}
+
+// devBanner says what runs where, with a line to paste.
+func devBanner(s streams, issuer *devissuer.Issuer, local, admin, probes net.Listener, o devOptions, d demo) error {
+	var b strings.Builder
+	base, curl := "http://"+local.Addr().String(), "curl -s"
+	if local.Addr().Network() == "unix" {
+		curl += " --unix-socket " + local.Addr().String()
+		base = "http://localhost"
+	}
+	fmt.Fprintf(&b, `Patchbay is up, on embedded defaults in %s
+
+  local API   %s
+  admin       http://%s/dev/jwks.json (the keys of this dev's tokens)
   probes      http://%s/readyz
 
-Acme's storage backend, ready to use (the token lives 24 h):
-
-  curl -s -H "Authorization: Bearer %s" http://%s/v1/resolve/storage
-
-Another token:  sidecar token --tenant globex --org globex
-Loopback targets are allowed for connectors here; sidecar serve denies them. Ctrl-C stops.
-`, o.dataDir, local.Addr(), admin.Addr(), probes.Addr(), token, local.Addr())
+`, o.dataDir, shownAddress(local), admin.Addr(), probes.Addr())
+	if d.tenant.IsZero() {
+		b.WriteString("There is no tenant yet. Import one:  " + self() + " import --data-dir " + o.dataDir + " FILE\n")
+	} else {
+		claims := devissuer.Claims{Tenant: d.tenant.String(), Organization: d.organization.String(), TTL: 24 * time.Hour}
+		token, err := issuer.Mint(claims)
+		if err != nil {
+			return err
+		}
+		who := d.tenant.String()
+		if !d.organization.IsZero() {
+			who += ", organization " + d.organization.String()
+		}
+		if d.answers {
+			fmt.Fprintf(&b, "The %s backend of tenant %s, ready to use (the token lives 24 h):\n\n", demoCategory, who)
+		} else {
+			fmt.Fprintf(&b, "No connector is the default for %s yet; this asks for tenant %s (the token lives 24 h):\n\n", demoCategory, who)
+		}
+		fmt.Fprintf(&b, "  %s -H \"Authorization: Bearer %s\" %s/v1/resolve/%s\n\n", curl, token, base, demoCategory)
+		fmt.Fprintf(&b, "Another token:  %s token --data-dir %s --tenant TENANT --org ORGANIZATION\n", self(), o.dataDir)
+	}
+	b.WriteString("Connectors may point at loopback here; sidecar serve denies that. Ctrl-C stops.\n")
+	_, err := io.WriteString(s.out, b.String())
 	return err
 }
 
+// self is how whoever started this program starts it again: `go run` builds into
+// a folder that nobody types.
+func self() string {
+	if path, err := os.Executable(); err == nil && strings.Contains(path, string(filepath.Separator)+"go-build") {
+		return "go run ./cmd/sidecar"
+	}
+	return "sidecar"
+}
+
+// shownAddress is a listener's address as --url takes it.
+func shownAddress(ln net.Listener) string {
+	if ln.Addr().Network() == "unix" {
+		return "unix://" + ln.Addr().String()
+	}
+	return "http://" + ln.Addr().String()
+}
+
 // discard removes what a failed first start made, so that the next one is a
-// first start again. Called with the lock held.
+// first start again. Called with the lock held; a data dir that was there before
+// stays, with whatever else it holds.
 func (e *embedded) discard() {
-	for _, name := range []string{storeFile, storeFile + "-wal", storeFile + "-shm", secretsDir} {
-		_ = os.RemoveAll(filepath.Join(e.dir, name)) // the seed's error is the one to report
+	if e.made {
+		_ = os.RemoveAll(e.dir) // the first error is the one to report
+		return
+	}
+	for _, name := range []string{storeFile, storeFile + "-wal", storeFile + "-shm", secretsDir, issuerDir, lockFile} {
+		_ = os.RemoveAll(filepath.Join(e.dir, name)) // as above
 	}
 }

@@ -3,11 +3,15 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"syscall"
 )
+
+// errLocked: another process holds the data dir.
+var errLocked = errors.New("is in use by another sidecar")
 
 // lockDir takes an exclusive lock that ends with the process.
 func lockDir(path string) (func(), error) {
@@ -17,7 +21,7 @@ func lockDir(path string) (func(), error) {
 	}
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		_ = f.Close() // nothing was written
-		return nil, fmt.Errorf("the data dir %s is in use by another sidecar: stop it, or give --data-dir", filepath.Dir(path))
+		return nil, fmt.Errorf("the data dir %s %w: stop it, or give --data-dir", filepath.Dir(path), errLocked)
 	}
 	return func() { _ = f.Close() }, nil // closing releases the lock
 }

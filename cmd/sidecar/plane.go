@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -27,6 +28,7 @@ type program struct {
 	log      *slog.Logger
 	drain    time.Duration
 	servers  []served
+	probes   []served // answer until everything else has ended
 	jobs     []job
 	announce func() error // called when everything is about to serve
 	draining atomic.Bool
@@ -55,43 +57,71 @@ func (p *program) background(name string, run func(ctx context.Context) error) {
 
 func (p *program) serve(s server, ln net.Listener) { p.servers = append(p.servers, served{s, ln}) }
 
-// run serves until ctx ends, then drains: what is in flight is finished, within
-// the drain budget.
+func (p *program) serveProbes(s server, ln net.Listener) { p.probes = append(p.probes, served{s, ln}) }
+
+// run serves until ctx ends, then drains: not ready first, then what is in
+// flight is finished, within the drain budget. Jobs go on meanwhile, so that a
+// last answer is as fresh as any, and probes answer to the end.
 func (p *program) run(ctx context.Context) error {
 	if p.announce != nil {
 		if err := p.announce(); err != nil {
 			return err
 		}
 	}
-	g, gctx := errgroup.WithContext(ctx)
+	life, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
+	g, failed := errgroup.WithContext(life)
 	for _, j := range p.jobs {
 		g.Go(func() error {
-			if err := j.run(gctx); err != nil && gctx.Err() == nil {
+			if err := j.run(failed); err != nil && failed.Err() == nil {
 				return fmt.Errorf("%s: %w", j.name, err)
 			}
 			return nil
 		})
 	}
-	for _, s := range p.servers {
+	for _, s := range append(p.servers, p.probes...) {
 		g.Go(func() error {
-			if err := s.Serve(s.ln); err != nil && gctx.Err() == nil {
+			if err := s.Serve(s.ln); err != nil && failed.Err() == nil {
 				return fmt.Errorf("serving %s: %w", s.ln.Addr(), err)
 			}
 			return nil
 		})
 	}
 	g.Go(func() error {
-		<-gctx.Done()
+		select {
+		case <-ctx.Done():
+			p.log.Info("draining", "budget", p.drain.String())
+		case <-failed.Done():
+		}
 		p.draining.Store(true)
 		budget, cancel := context.WithTimeout(context.WithoutCancel(ctx), p.drain)
 		defer cancel()
-		var errs []error
-		for _, s := range p.servers {
-			errs = append(errs, s.Shutdown(budget))
-		}
-		return errors.Join(errs...)
+		err := shutdownAll(budget, p.servers)
+		end()
+		// Whoever polls a probe just now is answered; nobody else is waited for.
+		last, cancelLast := context.WithTimeout(context.WithoutCancel(ctx), probesGrace)
+		defer cancelLast()
+		_ = shutdownAll(last, p.probes) // a probe that is cut off is no failure
+		return err
 	})
 	return g.Wait()
+}
+
+// probesGrace is what a probe under way gets once everything else has ended.
+const probesGrace = 250 * time.Millisecond
+
+func shutdownAll(ctx context.Context, servers []served) error {
+	errs := make([]error, len(servers))
+	var wg sync.WaitGroup
+	for i, s := range servers {
+		wg.Go(func() {
+			errs[i] = s.Shutdown(ctx)
+			// A server that has not begun to serve knows no listener yet.
+			_ = s.ln.Close()
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
 }
 
 // planeOptions are the parts of a data plane. Listeners are open already, so
@@ -172,7 +202,7 @@ func newPlane(o planeOptions) (*program, error) {
 		},
 	})
 	p.serve(local, o.local)
-	p.serve(probes, o.probes)
+	p.serveProbes(probes, o.probes)
 	p.background("keys", verifier.Run)
 	p.background("freshness", answers.Keep)
 	p.background("dependencies", w.run)

@@ -77,18 +77,21 @@ func serveCommand(s streams, env environment) *cobra.Command {
 	}
 }
 
+// localListener opens the local API's address or socket.
+func localListener(ctx context.Context, cfg *config.Config) (net.Listener, error) {
+	if cfg.Local.Socket != "" {
+		return httpapi.ListenUnix(cfg.Local.Socket)
+	}
+	return listener(ctx, cfg.Local.Listen, "PATCHBAY_LOCAL_LISTEN")
+}
+
 func runServe(ctx context.Context, s streams, cfg *config.Config) error {
 	log := obs.NewLogger(s.err, cfg.Log.Level)
 	kinds, err := builtin.Registry()
 	if err != nil {
 		return err
 	}
-	var local net.Listener
-	if cfg.Local.Socket != "" {
-		local, err = httpapi.ListenUnix(cfg.Local.Socket)
-	} else {
-		local, err = listener(ctx, cfg.Local.Listen, "PATCHBAY_LOCAL_LISTEN")
-	}
+	local, err := localListener(ctx, cfg)
 	if err != nil {
 		return err
 	}
@@ -162,7 +165,7 @@ func runAdmin(ctx context.Context, s streams, cfg *config.Config) error {
 	w.add("postgres", func(ctx context.Context) error { _, err := u.store.Ping(ctx); return err })
 	w.add("vault", u.secrets.Ready)
 	p.background("dependencies", w.run)
-	p.serve(httpapi.NewProbes(httpapi.ProbesOptions{
+	p.serveProbes(httpapi.NewProbes(httpapi.ProbesOptions{
 		Metrics: metrics.Handler(),
 		Live:    func() error { return nil },
 		Ready: func() []httpapi.Dependency {

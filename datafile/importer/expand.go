@@ -2,8 +2,11 @@ package importer
 
 import (
 	"path/filepath"
+	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/patchbay-dev/patchbay/datafile"
 )
 
 // expander resolves "$ENV:NAME" and "$FILE:path", each once: what comes back is
@@ -43,6 +46,58 @@ func (e *expander) text(s string) (value string, foreign bool, problem string) {
 		e.seen[s] = x
 	}
 	return x.value, true, x.problem
+}
+
+// placeholder splits "$ENV:NAME" and "$FILE:path"; both are "" for anything else.
+func placeholder(s string) (variable, path string) {
+	if name, ok := strings.CutPrefix(s, "$ENV:"); ok {
+		return name, ""
+	}
+	path, _ = strings.CutPrefix(s, "$FILE:")
+	if path == s {
+		return "", ""
+	}
+	return "", path
+}
+
+// Placeholders lists the variables and the files (as ReadFile is asked for
+// them) that a data file refers to, each once. Whoever hands a file to another
+// process resolves them first: they are the caller's, not that process's.
+func Placeholders(f *datafile.File) (variables, paths []string) {
+	folder := filepath.Dir(f.Name)
+	var walk func(v any)
+	walk = func(v any) {
+		switch v := v.(type) {
+		case string:
+			variable, path := placeholder(v)
+			if variable != "" && !slices.Contains(variables, variable) {
+				variables = append(variables, variable)
+			}
+			if path != "" && !filepath.IsAbs(path) {
+				path = filepath.Join(folder, path)
+			}
+			if path != "" && !slices.Contains(paths, path) {
+				paths = append(paths, path)
+			}
+		case []any:
+			for _, e := range v {
+				walk(e)
+			}
+		case map[string]any:
+			for _, e := range v {
+				walk(e)
+			}
+		}
+	}
+	for _, r := range f.Records {
+		for _, field := range r.Fields {
+			walk(field.Text)
+			walk(field.Literal)
+		}
+	}
+	slices.Sort(variables)
+	slices.Sort(paths)
+	return variables, paths
 }
 
 // escape is the inverse for a value that must be read literally.

@@ -1,0 +1,267 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/patchbay-dev/patchbay/datafile"
+	"github.com/patchbay-dev/patchbay/datafile/importer"
+	"github.com/patchbay-dev/patchbay/httpapi"
+	"github.com/patchbay-dev/patchbay/tenant"
+)
+
+// A running dev holds its data dir alone. Import and export reach it through a
+// Unix socket that only its own user can open, and whose path lies in the data
+// dir: beside the data it is guarded as the data is.
+const (
+	controlFile  = "control" // holds the socket's path
+	controlLimit = 256 << 20 // of one call's body
+	// handover is how long import and export try when a dev is just starting or
+	// leaving: it holds the lock then, and answers nobody.
+	handover = 5 * time.Second
+)
+
+// importCall is one data file with everything that it refers to: variables and
+// files are the command line's, never dev's.
+type importCall struct {
+	Name                string
+	Content             []byte
+	Variables           map[string]string
+	Files               map[string][]byte
+	Tenant              string
+	CreateOrganizations bool
+	Force               bool
+	Restore             bool
+	DryRun              bool
+}
+
+type exportCall struct{ Tenant, Format string }
+
+// controlAnswer is what either call answers. A failure is a sentence that was
+// written for the same person who reads it now.
+type controlAnswer struct {
+	Output  string
+	Failure string
+	Usage   bool // the failure is wrong usage
+}
+
+// control serves import and export for a running dev.
+type control struct {
+	server http.Server
+	ln     net.Listener
+	file   string
+	remove func()
+}
+
+// newControl opens the socket and leaves its path in the data dir.
+func newControl(e *embedded) (*control, error) {
+	path, remove, err := controlSocket(e.dir)
+	if err != nil {
+		return nil, err
+	}
+	ln, err := httpapi.ListenUnix(path)
+	if err != nil {
+		remove()
+		return nil, err
+	}
+	c := &control{ln: ln, file: filepath.Join(e.dir, controlFile), remove: remove}
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /import", answering(func(ctx context.Context, call importCall) (string, error) {
+		return e.importFor(ctx, call)
+	}))
+	mux.HandleFunc("POST /export", answering(func(ctx context.Context, call exportCall) (string, error) {
+		var out strings.Builder
+		err := exportTo(ctx, &out, e.records(nil, nil), call.Tenant, call.Format)
+		return out.String(), err
+	}))
+	c.server = http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
+	if err := os.Chmod(path, 0o600); err != nil {
+		c.close()
+		return nil, fmt.Errorf("the data dir %s cannot be written: %w", e.dir, err)
+	}
+	if err := writeFile(c.file, path); err != nil {
+		c.close()
+		return nil, fmt.Errorf("the data dir %s cannot be written: %w", e.dir, err)
+	}
+	return c, nil
+}
+
+// controlSocket is a path that fits: a socket's is 100 bytes at most on some
+// systems, a data dir's may be any length.
+func controlSocket(dir string) (path string, remove func(), err error) {
+	const limit = 100
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return "", nil, fmt.Errorf("the data dir %s: %w", dir, err)
+	}
+	if path = filepath.Join(abs, "control.sock"); len(path) <= limit {
+		return path, func() {}, nil
+	}
+	short, err := os.MkdirTemp("", "patchbay-") // mode 0700
+	if err != nil {
+		return "", nil, fmt.Errorf("making a folder for the control socket: %w", err)
+	}
+	return filepath.Join(short, "control.sock"), func() { _ = os.RemoveAll(short) }, nil // empty but for the socket
+}
+
+// writeFile replaces a file in one step, so that no reader finds half a path.
+func writeFile(path, text string) error {
+	if err := os.WriteFile(path+".new", []byte(text), 0o600); err != nil {
+		return err
+	}
+	return os.Rename(path+".new", path)
+}
+
+// run serves until ctx ends; calls under way are finished.
+func (c *control) run(ctx context.Context) error {
+	defer c.close()
+	ended := make(chan error, 1)
+	go func() { ended <- c.server.Serve(c.ln) }()
+	select {
+	case err := <-ended:
+		return err
+	case <-ctx.Done():
+		budget, cancel := context.WithTimeout(context.WithoutCancel(ctx), handover)
+		defer cancel()
+		_ = c.server.Shutdown(budget) // a client that hangs does not hold dev up
+		return ctx.Err()
+	}
+}
+
+func (c *control) close() {
+	_ = os.Remove(c.file) // a leftover one leads to a dead socket, which import sees
+	_ = c.server.Close()
+	_ = c.ln.Close()
+	c.remove()
+}
+
+// answering decodes a call, and answers what do returns.
+func answering[Call any](do func(ctx context.Context, call Call) (string, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		var call Call
+		var answer controlAnswer
+		err := json.NewDecoder(http.MaxBytesReader(w, r.Body, controlLimit)).Decode(&call)
+		if err == nil {
+			answer.Output, err = do(r.Context(), call)
+		}
+		if err != nil {
+			answer.Failure, answer.Usage = err.Error(), errors.As(err, new(usageError))
+		}
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(answer) // the client has gone
+	}
+}
+
+// importFor imports on behalf of the command line.
+func (e *embedded) importFor(ctx context.Context, call importCall) (string, error) {
+	lookup := func(name string) (string, bool) { v, ok := call.Variables[name]; return v, ok }
+	readFile := func(path string) ([]byte, error) {
+		b, ok := call.Files[path]
+		if !ok {
+			return nil, os.ErrNotExist
+		}
+		return b, nil
+	}
+	o := importer.Options{
+		CreateOrganizations: call.CreateOrganizations, Force: call.Force, Restore: call.Restore, Actor: "cli:import",
+	}
+	if call.Tenant != "" {
+		id, err := tenant.ParseID(call.Tenant)
+		if err != nil {
+			return "", usagef("--tenant: %w", err)
+		}
+		o.Tenant = id
+	}
+	var out strings.Builder
+	err := importFrom(ctx, &out, e.records(lookup, readFile), call.Name, strings.NewReader(string(call.Content)), o, call.DryRun)
+	return out.String(), err
+}
+
+// errNobody: no dev answers for the data dir.
+var errNobody = errors.New("no dev is running")
+
+// callDev calls the dev that holds a data dir. Errors: errNobody when there is
+// none; the call's own failure.
+func callDev(ctx context.Context, dir, path string, call any) (string, error) {
+	raw, err := os.ReadFile(filepath.Join(dir, controlFile))
+	if err != nil {
+		return "", errNobody
+	}
+	body, err := json.Marshal(call)
+	if err != nil {
+		return "", fmt.Errorf("encoding the call: %w", err)
+	}
+	socket := string(raw)
+	client := http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			var d net.Dialer
+			conn, err := d.DialContext(ctx, "unix", socket)
+			if err != nil {
+				return nil, errNobody
+			}
+			return conn, nil
+		},
+	}}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://dev/"+path, strings.NewReader(string(body)))
+	if err != nil {
+		return "", fmt.Errorf("calling dev: %w", err)
+	}
+	res, err := client.Do(req)
+	if errors.Is(err, errNobody) {
+		return "", errNobody
+	}
+	if err != nil {
+		return "", fmt.Errorf("the running dev ended in the middle of the call; the outcome is unknown, import again: %w", err)
+	}
+	defer func() { _ = res.Body.Close() }() // read to its end or abandoned
+	var answer controlAnswer
+	if err := json.NewDecoder(io.LimitReader(res.Body, controlLimit)).Decode(&answer); err != nil {
+		return "", fmt.Errorf("the running dev ended in the middle of the call; the outcome is unknown, import again: %w", err)
+	}
+	switch {
+	case answer.Usage:
+		return answer.Output, usageError{errors.New(answer.Failure)}
+	case answer.Failure != "":
+		return answer.Output, errors.New(answer.Failure)
+	default:
+		return answer.Output, nil
+	}
+}
+
+// importCallOf reads a data file and all that it refers to.
+func importCallOf(name string, env environment, flags importFlags) (importCall, error) {
+	content, err := os.ReadFile(name)
+	if err != nil {
+		return importCall{}, fmt.Errorf("the data file cannot be opened: %w", err)
+	}
+	file, err := datafile.Parse(name, strings.NewReader(string(content)), datafile.Limits{})
+	if err != nil {
+		return importCall{}, err
+	}
+	call := importCall{
+		Name: name, Content: content, Variables: map[string]string{}, Files: map[string][]byte{},
+		Tenant: flags.tenant, CreateOrganizations: flags.createOrganizations, Force: flags.force, Restore: flags.restore, DryRun: flags.dryRun,
+	}
+	variables, paths := importer.Placeholders(file)
+	for _, v := range variables {
+		if value, ok := env.lookup(v); ok {
+			call.Variables[v] = value
+		}
+	}
+	for _, p := range paths {
+		if b, err := os.ReadFile(p); err == nil {
+			call.Files[p] = b
+		}
+	}
+	return call, nil
+}
