@@ -72,6 +72,7 @@ func TestAnswersThatAreNotVaults(t *testing.T) {
 		{"deleted without metadata", 404, `{"data": {"data": null}}`},
 		{"unclear 404", 404, "not here " + leak},
 		{"400", 400, `{"errors": ["` + leak + `"]}`},
+		{"too large", 200, strings.Repeat(leak, 8<<20/len(leak)+1)},
 	}
 	for _, row := range rows {
 		t.Run(row.name, func(t *testing.T) {

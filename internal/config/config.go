@@ -181,6 +181,17 @@ const (
 	ModeNone    Mode = ""        // needs nothing: client commands
 )
 
+// reads are the sections whose files a mode opens. One config serves all
+// commands, but a migration's pod mounts the database's URL and nothing else.
+// A mode that is not here checks all files.
+var reads = map[Mode][]string{
+	ModeDev:     {"local", "jwt", "providers", "login"},
+	ModeServe:   {"local", "jwt", "postgres", "redis", "vault", "providers"},
+	ModeAdmin:   {"jwt", "postgres", "redis", "vault", "providers", "login"},
+	ModeImport:  {"postgres", "redis", "vault", "providers"},
+	ModeMigrate: {"postgres"},
+}
+
 // defaults returns the values that hold where nothing is said.
 func defaults(m Mode) *Config {
 	c := &Config{

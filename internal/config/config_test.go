@@ -251,6 +251,43 @@ func TestRequired(t *testing.T) {
 	}
 }
 
+// TestFilesOfOtherCommands: one config file serves all commands, and each has
+// only the files that it opens.
+func TestFilesOfOtherCommands(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "x.yaml")
+	write(t, path, `
+local: {token_file: /absent}
+jwt: {issuers: [{issuer: x, pem_file: /absent, audiences: [a], algorithms: [ES256]}]}
+postgres: {url_file: /absent}
+redis: {url_file: /absent}
+vault: {address: "https://v:8200", auth: {method: token, token_file: /absent}}
+providers: {declared_dir: /absent}
+admin: {public_url: "https://c.example.com"}
+login: {issuer: "https://id", client_id: ui, client_secret_file: /absent}
+`, 0o600)
+	for m, want := range map[Mode]string{
+		ModeServe:   "local.token_file jwt.issuers[0].pem_file postgres.url_file redis.url_file vault.auth.token_file providers.declared_dir",
+		ModeAdmin:   "jwt.issuers[0].pem_file postgres.url_file redis.url_file vault.auth.token_file providers.declared_dir login.client_secret_file",
+		ModeImport:  "postgres.url_file redis.url_file vault.auth.token_file providers.declared_dir",
+		ModeMigrate: "postgres.url_file",
+		ModeDev:     "local.token_file jwt.issuers[0].pem_file providers.declared_dir login.client_secret_file",
+		ModeNone:    "local.token_file jwt.issuers[0].pem_file postgres.url_file redis.url_file vault.auth.token_file providers.declared_dir login.client_secret_file",
+	} {
+		_, _, err := Load(Options{Path: path, Mode: m})
+		var got []string
+		var e *Error
+		if errors.As(err, &e) {
+			for _, p := range e.Problems {
+				got = append(got, p.Path)
+			}
+		}
+		if strings.Join(got, " ") != want {
+			t.Errorf("%q checks %v, want %s", m, got, want)
+		}
+	}
+}
+
 func TestMissingConfigFile(t *testing.T) {
 	t.Parallel()
 	_, _, err := Load(Options{Path: "/nonexistent/patchbay.yaml", Mode: ModeServe})

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/patchbay-dev/patchbay/internal/fault"
@@ -59,9 +60,14 @@ func worldReadable(path string) bool {
 	return err == nil && st.Mode().Perm()&0o004 != 0
 }
 
-// files checks every file that the config names.
-func (l *loader) files() {
+// files checks every file that the config names and the mode opens.
+func (l *loader) files(m Mode) {
+	sections, limited := reads[m]
 	eachFile("", reflect.ValueOf(l.c).Elem(), func(key, path, kind string) {
+		section, _, _ := strings.Cut(key, ".")
+		if limited && !slices.Contains(sections, section) {
+			return
+		}
 		if message := checkFile(path, kind); message != "" {
 			l.problem(key, l.place(key), message)
 			return

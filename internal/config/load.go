@@ -42,7 +42,7 @@ func Load(o Options) (*Config, []Warning, error) {
 	l.environment(env)
 	l.flags(o.Flags)
 	l.validate(o.Mode)
-	l.files()
+	l.files(o.Mode)
 	if len(l.problems) > 0 {
 		return nil, l.warnings, &Error{Problems: l.problems}
 	}
