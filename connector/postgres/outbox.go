@@ -17,6 +17,22 @@ import (
 const messageColumns = `m.id, m.tenant_id, m.revision, m.all_organizations, m.organization_id, m.category,
 	m.connector_id::text, m.status, m.at`
 
+// They run up to four times a second in each control plane, so each has an
+// index. An age counts from now(), because clock_timestamp() is volatile and
+// would keep outbox_at from being used; where an index on ids serves, it is exact.
+const (
+	relaySQL = `SELECT ` + messageColumns + ` FROM outbox m WHERE m.sent_at IS NULL
+		ORDER BY m.id LIMIT $1::bigint FOR UPDATE SKIP LOCKED`
+	unsentSQL = `SELECT EXISTS (SELECT FROM outbox m WHERE m.sent_at IS NULL
+		AND m.at <= clock_timestamp() - $1::bigint * interval '1 microsecond')`
+	lastSentSQL = `SELECT coalesce(max(m.id), 0) FROM outbox m WHERE m.sent_at IS NOT NULL`
+	sentSQL     = `SELECT ` + messageColumns + ` FROM outbox m WHERE m.sent_at IS NOT NULL AND m.id > $1::bigint
+		AND m.at > now() - $2::bigint * interval '1 microsecond' ORDER BY m.id LIMIT $3::bigint`
+	sweepSQL = `WITH gone AS (DELETE FROM outbox m WHERE m.sent_at IS NOT NULL
+		AND m.at <= now() - $1::bigint * interval '1 microsecond' RETURNING 1)
+		SELECT count(*) FROM gone`
+)
+
 func scanMessage(rows pgx.Row) (m connector.Message, err error) {
 	var id string
 	var organization, category, connectorID *string
@@ -44,8 +60,7 @@ func (s *Store) Relay(ctx context.Context, n int, send func(context.Context, []c
 		return 0, err
 	}
 	defer s.rollback(tx)
-	rows, err := tx.Query(ctx, `SELECT `+messageColumns+` FROM outbox m WHERE m.sent_at IS NULL
-		ORDER BY m.id LIMIT $1::bigint FOR UPDATE SKIP LOCKED`, int64(n))
+	rows, err := tx.Query(ctx, relaySQL, int64(n))
 	if err != nil {
 		return 0, s.writeFailed(classify(ctx, err))
 	}
@@ -75,28 +90,25 @@ func (s *Store) Relay(ctx context.Context, n int, send func(context.Context, []c
 // Unsent implements connector.Outbox. It is a plain read: a row that another
 // relay has locked still counts.
 func (s *Store) Unsent(ctx context.Context, age time.Duration) (unsent bool, err error) {
-	err = s.read(ctx, scope{}, `SELECT EXISTS (SELECT FROM outbox m WHERE m.sent_at IS NULL
-		AND m.at <= clock_timestamp() - $1::bigint * interval '1 microsecond')`, []any{age.Microseconds()},
+	err = s.read(ctx, scope{}, unsentSQL, []any{age.Microseconds()},
 		func(rows pgx.Rows) error { return rows.Scan(&unsent) })
 	return unsent, err
 }
 
 // LastSent implements connector.Outbox.
 func (s *Store) LastSent(ctx context.Context) (id int64, err error) {
-	err = s.read(ctx, scope{}, `SELECT coalesce(max(m.id), 0) FROM outbox m WHERE m.sent_at IS NOT NULL`, nil,
+	err = s.read(ctx, scope{}, lastSentSQL, nil,
 		func(rows pgx.Rows) error { return rows.Scan(&id) })
 	return id, err
 }
 
 // Sent implements connector.Outbox.
 func (s *Store) Sent(ctx context.Context, age time.Duration, after int64, n int) (ms []connector.Message, err error) {
-	err = s.read(ctx, scope{}, `SELECT `+messageColumns+` FROM outbox m WHERE m.sent_at IS NOT NULL AND m.id > $1::bigint
-		AND m.at > clock_timestamp() - $2::bigint * interval '1 microsecond' ORDER BY m.id LIMIT $3::bigint`,
-		[]any{after, age.Microseconds(), int64(n)}, func(rows pgx.Rows) error {
-			m, err := scanMessage(rows)
-			ms = append(ms, m)
-			return err
-		})
+	err = s.read(ctx, scope{}, sentSQL, []any{after, age.Microseconds(), int64(n)}, func(rows pgx.Rows) error {
+		m, err := scanMessage(rows)
+		ms = append(ms, m)
+		return err
+	})
 	return ms, err
 }
 
@@ -113,9 +125,7 @@ func (s *Store) signalCommit() {
 // SweepOutbox implements connector.Outbox.
 func (s *Store) SweepOutbox(ctx context.Context, age time.Duration) (int64, error) {
 	var n int64
-	err := s.read(ctx, scope{}, `WITH gone AS (DELETE FROM outbox m WHERE m.sent_at IS NOT NULL
-		AND m.at <= clock_timestamp() - $1::bigint * interval '1 microsecond' RETURNING 1)
-		SELECT count(*) FROM gone`, []any{age.Microseconds()},
+	err := s.read(ctx, scope{}, sweepSQL, []any{age.Microseconds()},
 		func(rows pgx.Rows) error { return rows.Scan(&n) })
 	return n, s.writeFailed(err)
 }

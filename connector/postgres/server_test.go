@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -65,6 +66,36 @@ func TestResolvePlans(t *testing.T) {
 			return err
 		}); err != nil || rows == 0 {
 			t.Errorf("%s finds %d connectors: %v", name, rows, err)
+		}
+	}
+}
+
+// A day's outbox may hold a million rows; a relay asks four times a second.
+func TestOutboxPlans(t *testing.T) {
+	t.Parallel()
+	server := testenv.Postgres(t)
+	owner := newDatabase(t, server)
+	fill(t, server, owner)
+	store := open(t, login(t, server, owner, "patchbay_admin", "patchbay_relay"))
+	ctx := within(t, time.Minute)
+	for name, q := range map[string]struct {
+		sql  string
+		args []any
+	}{
+		"relay":     {relaySQL, []any{int64(100)}},
+		"unsent":    {unsentSQL, []any{int64(250_000)}},
+		"last sent": {lastSentSQL, nil},
+		"sent":      {sentSQL, []any{int64(0), int64(600_000_000), int64(100)}},
+		"sweep":     {sweepSQL, []any{int64(86_400_000_000)}},
+	} {
+		var plan string
+		err := store.read(ctx, scope{}, `EXPLAIN (FORMAT JSON) `+q.sql, q.args, func(rows pgx.Rows) error { return rows.Scan(&plan) })
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		nodes := nodesOf(t, plan)
+		if slices.ContainsFunc(nodes, func(n string) bool { return strings.Contains(n, "Seq Scan") }) {
+			t.Errorf("%s: %v", name, nodes)
 		}
 	}
 }
@@ -139,6 +170,9 @@ func fill(t *testing.T, s *testenv.PostgresServer, ownerURL string) {
 		`INSERT INTO connector_params (tenant_id, connector_id, name, value, writer, updated_at)
 			SELECT c.tenant_id, c.id, p, '"v"', 'api', now() FROM connectors c, unnest(ARRAY['bucket', 'region', 'prefix']) p`,
 		`INSERT INTO oauth_grants (tenant_id, connector_id, status) SELECT c.tenant_id, c.id, 'active' FROM connectors c`,
+		`INSERT INTO outbox (tenant_id, revision, all_organizations, status, at, sent_at)
+			SELECT 't' || (1 + n % 500), n, true, false, now() - n * interval '2 seconds', now() - n * interval '2 seconds'
+			FROM generate_series(1, 40000) n`,
 		`ANALYZE`,
 	} {
 		if _, err := conn.Exec(ctx, sql); err != nil {
