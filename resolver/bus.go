@@ -13,15 +13,16 @@ import (
 // The zero Bus is not usable; see NewBus.
 type Bus struct {
 	mu       sync.Mutex
+	name     string
 	number   int64
 	sentinel int64
 	subs     map[*busSubscription]struct{}
 }
 
 // NewBus returns a Bus without subscribers.
-func NewBus() *Bus { return &Bus{sentinel: -1, subs: make(map[*busSubscription]struct{})} }
-
-const busName = "embedded"
+func NewBus() *Bus {
+	return &Bus{name: "embedded", sentinel: -1, subs: make(map[*busSubscription]struct{})}
+}
 
 // errSlow ends a subscription that does not keep up: better a break, which is
 // checked, than a relay that waits for a reader.
@@ -102,7 +103,7 @@ func (b *Bus) Publish(_ context.Context, ms []connector.Message) error {
 func (b *Bus) State(context.Context) (Standing, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return Standing{Identity: busName, Sentinel: b.sentinel, At: time.Now().UnixMilli()}, nil
+	return Standing{Identity: b.name, Sentinel: b.sentinel, At: time.Now().UnixMilli()}, nil
 }
 
 // Heartbeat implements Publisher. A Bus never restarts.
@@ -118,7 +119,7 @@ func (b *Bus) Heartbeat(_ context.Context, s Standing, within time.Duration) (bo
 
 func (b *Bus) send(ev Event) {
 	b.number++
-	ev.Publisher, ev.Number = busName, b.number
+	ev.Publisher, ev.Number = b.name, b.number
 	for s := range b.subs {
 		s.deliver(ev)
 	}

@@ -498,8 +498,13 @@ func (r *Resolver) claim() bool {
 // errAway is the answer to those for whom nothing is held.
 var errAway = fault.New(fault.Unavailable, "the database is away").WithRetryAfter(time.Second)
 
-// briefly is how long an outage may have lasted for callers to wait for its end.
-const briefly = 2 * time.Second
+// briefly is how long an outage may have lasted for callers to wait for its end;
+// later they wait for a try that is under way only.
+const (
+	briefly  = 2 * time.Second
+	oneTry   = 50 * time.Millisecond
+	wakeOver = 200 * time.Millisecond // spreads those who wait for the same moment
+)
 
 // mayAsk returns nil when the database may be asked: it is not away, or this is
 // the one try that is due. A brief outage is waited through.
@@ -510,10 +515,17 @@ func (r *Resolver) mayAsk(ctx context.Context) error {
 			return nil
 		}
 		now := r.clock.now()
-		if now.since(instant(r.awaySince.Load())) > briefly || ctx.Err() != nil {
+		if now.since(instant(r.awaySince.Load())) > briefly {
+			break
+		}
+		sleep(ctx, instant(at).since(now)+rand.N(wakeOver))
+		if ctx.Err() != nil {
 			return errAway
 		}
-		sleep(ctx, instant(at).since(now)+rand.N(200*time.Millisecond))
+	}
+	sleep(ctx, oneTry)
+	if r.retryAt.Load() == 0 {
+		return nil
 	}
 	return errAway
 }

@@ -139,7 +139,9 @@ func (r *Resolver) listenOnce(ctx context.Context, feed Feed) error {
 					r.Stats.Messages.Add(1)
 					r.heard(ev.Message, now)
 				} else {
-					beat = now
+					// It was made after the answer to the latest PING, so after that was
+					// sent; it may have waited in a buffer ever since.
+					beat = pong
 				}
 			}
 		}

@@ -290,38 +290,6 @@ func TestGapIsABreak(t *testing.T) {
 	})
 }
 
-// A heartbeat says that every older row is out. While one can't be sent, there
-// must be none.
-func TestNoHeartbeatOverUnsentRows(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		box, bus := newOutbox(), NewBus()
-		out := &failingPublisher{Publisher: bus}
-		relay := NewRelay(box, out, nil)
-		ctx, cancel := context.WithCancel(context.Background())
-		done := make(chan struct{})
-		go func() { _ = relay.Run(ctx); close(done) }()
-		time.Sleep(2 * time.Second)
-		if relay.Beats.Load() == 0 {
-			t.Fatal("no heartbeat in good times")
-		}
-		out.fail.Store(true)
-		box.add(message(11))
-		time.Sleep(time.Second)
-		beats := relay.Beats.Load()
-		time.Sleep(5 * time.Second)
-		if got := relay.Beats.Load(); got != beats {
-			t.Errorf("%d heartbeats over an unsent row", got-beats)
-		}
-		out.fail.Store(false)
-		time.Sleep(2 * time.Second)
-		if relay.Beats.Load() == beats || relay.Sent.Load() != 1 {
-			t.Errorf("beats %d, sent %d after the fault", relay.Beats.Load()-beats, relay.Sent.Load())
-		}
-		cancel()
-		<-done
-	})
-}
-
 func TestRecheckAfterBreak(t *testing.T) {
 	cases := []struct {
 		name  string
@@ -357,4 +325,156 @@ func TestRecheckAfterBreak(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Half-open in one direction or the other, or open to a Redis whose relays are
+// silent: each proof of life is needed, and another message is none.
+func TestHalfOpenSubscription(t *testing.T) {
+	cases := []struct {
+		name string
+		drop func(Event) bool
+	}{
+		{"answers to pings are lost", func(ev Event) bool { return ev.Kind == EventPong }},
+		{"heartbeats are lost", func(ev Event) bool { return ev.Kind == EventHeartbeat }},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := startFleet(t, nil)
+				time.Sleep(2 * time.Second)
+				if !f.r.Connected() {
+					t.Fatal("never connected")
+				}
+				breaks := f.r.Stats.Breaks.Load()
+				f.feed.mu.Lock()
+				f.feed.drop = c.drop
+				f.feed.mu.Unlock()
+				stop := make(chan struct{})
+				go func() { // messages go on all the time
+					for revision := int64(20); ; revision++ {
+						select {
+						case <-stop:
+							return
+						case <-time.After(50 * time.Millisecond):
+							m := otherMessage(revision)
+							m.Tenant = slotOf(1).Tenant
+							f.box.add(m)
+						}
+					}
+				}()
+				time.Sleep(600 * time.Millisecond)
+				if f.r.Connected() {
+					t.Error("connected after 600 ms without proof")
+				}
+				time.Sleep(700 * time.Millisecond)
+				if f.r.Stats.Breaks.Load() == breaks {
+					t.Error("the connection was kept for more than a second")
+				}
+				close(stop)
+			})
+		})
+	}
+}
+
+// A heartbeat that waited in a buffer is as old as the wait: it says nothing of
+// what was committed since. Guard: it counts from the latest answered PING.
+func TestLateHeartbeat(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := startFleet(t, nil)
+		time.Sleep(2 * time.Second)
+		mustResolve(t, f.r, 0)
+		hold := make(chan struct{})
+		f.feed.mu.Lock()
+		f.feed.hold = hold
+		f.feed.mu.Unlock()
+		time.Sleep(300 * time.Millisecond) // a heartbeat is on its way
+		f.box.mu.Lock()
+		f.box.down = true // and then the relay is cut off from the database
+		f.box.mu.Unlock()
+		f.w.set("two", "secret-two")
+		changed := time.Now()
+		time.Sleep(450 * time.Millisecond)
+		f.feed.mu.Lock()
+		f.feed.hold = nil
+		f.feed.mu.Unlock()
+		close(hold)
+		for time.Since(changed) < 2*time.Second {
+			time.Sleep(10 * time.Millisecond)
+			if time.Since(changed) > 750*time.Millisecond && f.r.Connected() {
+				t.Fatalf("connected %v after a change that no relay has told", time.Since(changed))
+			}
+		}
+	})
+}
+
+// Without Redis and with Postgres: fresh answers, a change seen within ttl, one
+// statement a second at most, and no reading of what did not change.
+func TestRedisDownPostgresUp(t *testing.T) {
+	const tenants = 300
+	synctest.Test(t, func(t *testing.T) {
+		s := newShared()
+		s.down = true
+		f := startFleet(t, s)
+		f.feed.set(false, true)
+		f.feed.Bus.mu.Lock()
+		for sub := range f.feed.Bus.subs {
+			sub.end()
+		}
+		f.feed.Bus.mu.Unlock()
+		all := func() {
+			for i := range tenants {
+				if a, err := f.r.Resolve(t.Context(), slotOf(i), 0); err != nil || a.Stale {
+					t.Fatalf("tenant %d: stale %v, %v", i, a.Stale, err)
+				}
+			}
+		}
+		all()
+		for range 180 {
+			time.Sleep(time.Second)
+			all()
+		}
+		if f.r.Connected() {
+			t.Error("connected without Redis")
+		}
+		if n := f.w.reads.Load(); n != tenants {
+			t.Errorf("%d reads of %d slots that did not change", n, tenants)
+		}
+		f.w.mu.Lock()
+		asked := f.w.asked
+		f.w.mu.Unlock()
+		if len(asked) < 4 {
+			t.Errorf("%d statements in three minutes", len(asked))
+		}
+		for i := 1; i < len(asked); i++ {
+			if gap := asked[i].Sub(asked[i-1]); gap < time.Second {
+				t.Errorf("two statements within %v", gap)
+			}
+		}
+		f.w.set("two", "secret-two")
+		time.Sleep(time.Minute)
+		a, err := f.r.Resolve(t.Context(), slotOf(7), 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		wantBucket(t, a, "two")
+	})
+}
+
+// The rev key of a re-subscription says that nothing was missed; it never makes
+// an answer younger.
+func TestRecheckDoesNotExtend(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, s := newWorld(), newShared()
+		r := newResolver(t, w, func(o *Options) { o.Shared = s })
+		mustResolve(t, r, 0)
+		time.Sleep(50 * time.Second)
+		r.recheck(t.Context(), r.clock.now())
+		if a := mustResolve(t, r, 0); a.Source != FromMemory || a.Age != 50*time.Second {
+			t.Errorf("from %s, age %v", a.Source, a.Age)
+		}
+		time.Sleep(11 * time.Second)
+		if a := mustResolve(t, r, 0); a.Source != FromDatabase {
+			t.Errorf("after ttl from %s", a.Source)
+		}
+	})
 }
