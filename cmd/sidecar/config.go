@@ -6,7 +6,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/patchbay-dev/patchbay/internal/config"
-	"github.com/patchbay-dev/patchbay/internal/secret"
 	"github.com/patchbay-dev/patchbay/tenant"
 	"github.com/patchbay-dev/patchbay/vault"
 )
@@ -71,12 +70,4 @@ func vaultOptions(cfg *config.Config) vault.Options {
 			JWTFile: v.Auth.JWTFile, TokenFile: v.Auth.TokenFile,
 		},
 	}
-}
-
-// redisURL is the URL of the config's redis section; unset when there is none.
-func redisURL(cfg *config.Config) (secret.Value, error) {
-	if cfg.Redis.URLFile == "" {
-		return secret.Value{}, nil
-	}
-	return config.ReadSecret("redis.url_file", cfg.Redis.URLFile)
 }

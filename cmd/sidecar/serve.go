@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/x509"
 	"log/slog"
 	"net"
 
@@ -39,10 +40,15 @@ func openUpstreams(ctx context.Context, cfg *config.Config, log *slog.Logger) (*
 		u.close()
 		return nil, err
 	}
-	redis, err := redisURL(cfg)
+	redis, err := cfg.Redis.URL()
 	if err == nil && redis.IsSet() {
+		var roots *x509.CertPool
+		if roots, err = config.ReadCAs("redis.ca_file", cfg.Redis.CAFile); err != nil {
+			u.close()
+			return nil, err
+		}
 		u.redis, err = rediscache.Open(rediscache.Options{
-			URL: redis, Mode: cfg.Redis.Mode, Addrs: cfg.Redis.Addrs, Master: cfg.Redis.Master,
+			URL: redis, Mode: cfg.Redis.Mode, Addrs: cfg.Redis.Addrs, Master: cfg.Redis.Master, RootCAs: roots,
 		})
 	}
 	if err != nil {

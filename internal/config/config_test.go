@@ -342,6 +342,39 @@ func TestReadSecret(t *testing.T) {
 	}
 }
 
+// TestRedisURL: what a client connects with, from either spelling.
+func TestRedisURL(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "url"), "rediss://u:p@r:1/2\n", 0o600)
+	write(t, filepath.Join(dir, "password"), "p@ss/w:rd\n", 0o600)
+	for _, row := range []struct {
+		redis Redis
+		want  string
+	}{
+		{Redis{}, ""},
+		{Redis{URLFile: dir + "/url"}, "rediss://u:p@r:1/2"},
+		{Redis{Addrs: []string{"a:1", "b:2"}}, "redis://a:1"},
+		{Redis{Addrs: []string{"a:1"}, TLS: true, Username: "u"}, "rediss://u@a:1"},
+		{Redis{Addrs: []string{"[::1]:1"}, PasswordFile: dir + "/password"}, "redis://:p%40ss%2Fw%3Ard@[::1]:1"},
+	} {
+		got, err := row.redis.URL()
+		if err != nil || got.IsSet() && got.Reveal() != row.want || !got.IsSet() && row.want != "" {
+			t.Errorf("%+v: %v, want %s: %v", row.redis, got.IsSet(), row.want, err)
+		}
+	}
+	if _, err := (Redis{Addrs: []string{"a:1"}, PasswordFile: dir + "/absent"}).URL(); fault.CodeOf(err) != fault.InvalidArgument {
+		t.Errorf("an absent password: %v", err)
+	}
+	for name, want := range map[string]string{
+		"": "", dir + "/password": "holds no PEM certificate", dir + "/absent": "does not exist",
+	} {
+		if pool, err := ReadCAs("redis.ca_file", name); want == "" && (err != nil || pool != nil) || want != "" && !strings.Contains(fault.Message(err), want) {
+			t.Errorf("CA file %q: %v", name, err)
+		}
+	}
+}
+
 // TestRedacted: the dump has every key and none of the planted values.
 func TestRedacted(t *testing.T) {
 	t.Parallel()

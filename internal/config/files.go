@@ -1,9 +1,11 @@
 package config
 
 import (
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/url"
 	"os"
 	"reflect"
 	"slices"
@@ -32,6 +34,54 @@ func ReadSecret(key, path string) (secret.Value, error) {
 		return secret.Value{}, fault.Newf(fault.InvalidArgument, "%s: the file %s is empty", key, path)
 	}
 	return secret.New(text), nil
+}
+
+// URL is what a Redis client connects with, credentials included: the content of
+// url_file, or a URL made of addrs (the first; the client gets the list beside
+// it), username, password_file and tls. It is unset where no Redis is configured.
+// Errors: fault.InvalidArgument naming key and path, never content.
+func (r Redis) URL() (secret.Value, error) {
+	if r.URLFile != "" {
+		return ReadSecret("redis.url_file", r.URLFile)
+	}
+	if len(r.Addrs) == 0 {
+		return secret.Value{}, nil
+	}
+	u := url.URL{Scheme: "redis", Host: r.Addrs[0]}
+	if r.TLS {
+		u.Scheme = "rediss"
+	}
+	if r.PasswordFile != "" {
+		password, err := ReadSecret("redis.password_file", r.PasswordFile)
+		if err != nil {
+			return secret.Value{}, err
+		}
+		u.User = url.UserPassword(r.Username, password.Reveal())
+	} else if r.Username != "" {
+		u.User = url.User(r.Username)
+	}
+	return secret.New(u.String()), nil
+}
+
+// ReadCAs reads a file of PEM certificates that key names; nil for no path, which
+// stands for the system's roots.
+// Errors: fault.InvalidArgument naming key and path.
+func ReadCAs(key, path string) (*x509.CertPool, error) {
+	if path == "" {
+		return nil, nil
+	}
+	if problem := checkFile(path, "public"); problem != "" {
+		return nil, fault.Newf(fault.InvalidArgument, "%s: %s", key, problem)
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fault.Newf(fault.InvalidArgument, "%s: the file %s can't be read", key, path).WithCause(err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(data) {
+		return nil, fault.Newf(fault.InvalidArgument, "%s: the file %s holds no PEM certificate", key, path)
+	}
+	return pool, nil
 }
 
 // checkFile returns what is wrong with a file, or "".

@@ -221,6 +221,21 @@ func (l *loader) redis() {
 	case r.Mode == "standalone" && len(r.Addrs) > 1:
 		l.bad("redis.addrs", "standalone has one address; set redis.mode")
 	}
+	for i, a := range r.Addrs {
+		if _, port, err := net.SplitHostPort(a); err != nil || port == "" {
+			l.bad(fmt.Sprintf("redis.addrs[%d]", i), "expected host:port")
+		}
+	}
+	if len(r.Addrs) == 0 {
+		for _, k := range []struct {
+			key string
+			set bool
+		}{{"username", r.Username != ""}, {"tls", r.TLS}} {
+			if k.set {
+				l.bad("redis."+k.key, "goes with redis.addrs; redis.url_file says it itself")
+			}
+		}
+	}
 	if r.URLFile != "" && r.PasswordFile != "" {
 		l.bad("redis.password_file", "redis.url_file carries the password; give one")
 	}
