@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/patchbay-dev/patchbay/internal/fault"
 	"github.com/patchbay-dev/patchbay/tenant/devissuer"
 )
 
@@ -155,6 +156,9 @@ func tokenCommand(s streams, _ environment) *cobra.Command {
 			token, err := issuer.Mint(devissuer.Claims{
 				Tenant: tenantID, Organization: org, Organizations: splitList(orgs), Roles: splitList(roles), TTL: ttl,
 			})
+			if fault.CodeOf(err) == fault.InvalidArgument {
+				return usageError{err}
+			}
 			if err != nil {
 				return err
 			}

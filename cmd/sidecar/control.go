@@ -186,11 +186,26 @@ func (e *embedded) importFor(ctx context.Context, call importCall) (string, erro
 	return out.String(), err
 }
 
-// errNobody: no dev answers for the data dir.
+// devAnswers tells whether a dev holds the data dir and takes calls.
+func devAnswers(ctx context.Context, dir string) bool {
+	raw, err := os.ReadFile(filepath.Join(dir, controlFile))
+	if err != nil {
+		return false
+	}
+	d := net.Dialer{Timeout: time.Second}
+	conn, err := d.DialContext(ctx, "unix", string(raw))
+	if err != nil {
+		return false
+	}
+	_ = conn.Close() // nothing was said
+	return true
+}
+
+// errNobody: no dev answers for the data dir, or it left before it answered.
 var errNobody = errors.New("no dev is running")
 
-// callDev calls the dev that holds a data dir. Errors: errNobody when there is
-// none; the call's own failure.
+// callDev calls the dev that holds a data dir. Errors: errNobody; the call's own
+// failure.
 func callDev(ctx context.Context, dir, path string, call any) (string, error) {
 	raw, err := os.ReadFile(filepath.Join(dir, controlFile))
 	if err != nil {
@@ -205,28 +220,23 @@ func callDev(ctx context.Context, dir, path string, call any) (string, error) {
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			var d net.Dialer
-			conn, err := d.DialContext(ctx, "unix", socket)
-			if err != nil {
-				return nil, errNobody
-			}
-			return conn, nil
+			return d.DialContext(ctx, "unix", socket)
 		},
 	}}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://dev/"+path, strings.NewReader(string(body)))
 	if err != nil {
 		return "", fmt.Errorf("calling dev: %w", err)
 	}
+	// A call that was cut off may have been carried out or not. Doing it again is
+	// right either way: an import that is in already changes nothing.
 	res, err := client.Do(req)
-	if errors.Is(err, errNobody) {
-		return "", errNobody
-	}
 	if err != nil {
-		return "", fmt.Errorf("the running dev ended in the middle of the call; the outcome is unknown, import again: %w", err)
+		return "", errNobody
 	}
 	defer func() { _ = res.Body.Close() }() // read to its end or abandoned
 	var answer controlAnswer
 	if err := json.NewDecoder(io.LimitReader(res.Body, controlLimit)).Decode(&answer); err != nil {
-		return "", fmt.Errorf("the running dev ended in the middle of the call; the outcome is unknown, import again: %w", err)
+		return "", errNobody
 	}
 	switch {
 	case answer.Usage:

@@ -157,6 +157,22 @@ func listener(ctx context.Context, addr, variable string) (net.Listener, error) 
 	return ln, nil
 }
 
+// takeDataDir opens the data dir for a dev. Another dev holds it for good and is
+// an error at once; an import or a dev that is leaving is waited for.
+func takeDataDir(ctx context.Context, dir string, log *slog.Logger) (*embedded, error) {
+	for end := time.Now().Add(handover); ; {
+		e, err := openEmbedded(ctx, dir, log)
+		if !errors.Is(err, errLocked) || time.Now().After(end) || devAnswers(ctx, dir) {
+			return e, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
 func runDev(ctx context.Context, s streams, env environment, cfg *config.Config, o devOptions) error {
 	level := "warn"
 	if o.verbose {
@@ -182,7 +198,7 @@ func runDev(ctx context.Context, s streams, env environment, cfg *config.Config,
 	}
 	defer func() { _ = probes.Close() }() // closed by its server as a rule
 
-	e, err := openEmbedded(ctx, o.dataDir, log)
+	e, err := takeDataDir(ctx, o.dataDir, log)
 	if err != nil {
 		return err
 	}
