@@ -155,36 +155,70 @@ func TestRedisEntriesAgeFromTheirSnapshot(t *testing.T) {
 // Guard: each caller compares with its own minimum. Who asks for a revision that
 // does not exist must not fail those who wait for the same flight.
 func TestOneMinimumFailsNobodyElse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		r := newResolver(t, w, nil)
+		reading, release := heldRead(w)
+		greedy := ask(r, 99)
+		<-reading
+		modest := ask(r, 0)
+		synctest.Wait() // it has joined
+		release()
+		if got := <-greedy; fault.CodeOf(got.err) != fault.Conflict {
+			t.Errorf("the greedy one got %v", got.err)
+		}
+		if got := <-modest; got.err != nil || w.reads.Load() != 1 {
+			t.Errorf("the modest one got %v after %d reads", got.err, w.reads.Load())
+		}
+	})
+}
+
+// Guard: join's floor. Who has heard of a change does not wait for a flight that
+// began before it.
+func TestFloorDoesNotJoinOlderFlight(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		r := newResolver(t, w, nil)
+		reading, release := heldRead(w)
+		old := ask(r, 0)
+		<-reading
+		w.with(func() { w.hold, w.reading = nil, nil })
+		r.heard(message(w.set("two", "secret-two")), r.clock.now())
+		began := time.Now()
+		wantBucket(t, mustResolve(t, r, 0), "two")
+		if time.Since(began) != 0 {
+			t.Errorf("waited %v for the older flight", time.Since(began))
+		}
+		release()
+		wantBucket(t, (<-old).a, "two")
+	})
+}
+
+// Guard: a flight looks into memory again. The caller looked before another
+// flight landed and began its own after that.
+func TestFlightThatComesLate(t *testing.T) {
 	w := newWorld()
 	r := newResolver(t, w, nil)
-	reading, release := heldRead(w)
-	greedy := ask(r, 99)
-	<-reading
-	modest := ask(r, 0)
-	synctestFree(t, func() bool { return waiting(r) })
-	release()
-	if got := <-greedy; fault.CodeOf(got.err) != fault.Conflict {
-		t.Errorf("the greedy one got %v", got.err)
-	}
-	if got := <-modest; got.err != nil {
-		t.Errorf("the modest one got %v", got.err)
+	mustResolve(t, r, 0)
+	a, err := r.miss(t.Context(), key{tenant: acme, org: acmeHQ, category: slot.Category}, nil, 0)
+	if err != nil || a.Source != FromMemory || w.reads.Load() != 1 {
+		t.Errorf("from %s after %d reads, %v", a.Source, w.reads.Load(), err)
 	}
 }
 
-// waiting is true when a flight is under way.
-func waiting(r *Resolver) bool {
-	r.flightMu.Lock()
-	defer r.flightMu.Unlock()
-	return len(r.flights) > 0
-}
-
-// synctestFree polls where no bubble can: real time, with a deadline.
-func synctestFree(t *testing.T, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(5 * time.Second); !ok(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("it did not come to that")
-		}
+// Guard: fill. Anybody with a token could fill Redis with names that nobody has.
+func TestUnknownNamesAreNotShared(t *testing.T) {
+	w, s := newWorld(), newShared()
+	w.missing = true
+	r := newResolver(t, w, func(o *Options) { o.Shared = s })
+	if _, err := r.Resolve(t.Context(), slotOf(1), 0); fault.CodeOf(err) != fault.NotFound {
+		t.Fatal(err)
+	}
+	if _, err := r.Connector(t.Context(), ByID{acme, acmeHQ, other}, 0); fault.CodeOf(err) != fault.NotFound {
+		t.Fatal(err)
+	}
+	if len(s.entries) != 0 || len(s.revs) != 0 {
+		t.Errorf("%d entries, %d revisions in Redis", len(s.entries), len(s.revs))
 	}
 }
 
@@ -477,6 +511,11 @@ func TestOutageWithoutAHerd(t *testing.T) {
 		if got := all(); got != tenants {
 			t.Errorf("%d of %d stale", got, tenants)
 		}
+		began := time.Now()
+		all()
+		if time.Since(began) > 0 {
+			t.Errorf("answers that are held took %v", time.Since(began))
+		}
 		reads, statements := f.w.reads.Load(), f.w.revisions.Load()
 		for range 100 {
 			time.Sleep(100 * time.Millisecond)
@@ -739,6 +778,9 @@ func TestFloorOutlivesFlights(t *testing.T) {
 	<-reading
 	r.heard(message(w.set("two", "secret-two")), r.clock.now())
 	r.states.forget(r.clock.now().add(time.Hour)) // long after
+	if all := r.states.all(); len(all) != 1 || all[0].floor.Load() != w.revision {
+		t.Error("the floor was forgotten under a flight")
+	}
 	release()
 	wantBucket(t, (<-got).a, "two")
 }

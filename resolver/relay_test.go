@@ -15,6 +15,7 @@ type publisher struct {
 	*Bus
 	fail      atomic.Bool
 	slow      atomic.Int64 // ns that State takes
+	slowBeat  atomic.Int64 // ns that a heartbeat takes to the server
 	published []int64      // ids, in order
 	beats     atomic.Int64
 }
@@ -38,6 +39,7 @@ func (p *publisher) State(ctx context.Context) (Standing, error) {
 }
 
 func (p *publisher) Heartbeat(ctx context.Context, s Standing, within time.Duration) (bool, error) {
+	time.Sleep(time.Duration(p.slowBeat.Load()))
 	ok, err := p.Bus.Heartbeat(ctx, s, within)
 	if ok {
 		p.beats.Add(1)
@@ -115,7 +117,7 @@ func TestHeartbeatLooksFarEnough(t *testing.T) {
 		box.locked = map[int64]bool{1: true}
 		box.add(message(11))
 		time.Sleep(120 * time.Millisecond)
-		out.slow.Store(int64(140 * time.Millisecond))
+		out.slowBeat.Store(int64(140 * time.Millisecond))
 		if err := relay.beat(t.Context()); err != nil || out.beats.Load() != 0 {
 			t.Errorf("a heartbeat 260 ms after an unsent row, %v", err)
 		}

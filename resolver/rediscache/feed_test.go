@@ -115,13 +115,21 @@ func TestPongAnswersPing(t *testing.T) {
 func TestLostConnectionEndsTheSubscription(t *testing.T) {
 	cases := []struct {
 		name string
-		do   func(t *testing.T, s *testenv.RedisServer, c *Client)
+		do   func(t *testing.T, s *testenv.RedisServer, c *Client, sub resolver.Subscription)
 	}{
-		{"the server closes it", func(t *testing.T, s *testenv.RedisServer, _ *Client) {
+		{"the server closes it", func(t *testing.T, s *testenv.RedisServer, _ *Client, _ resolver.Subscription) {
 			command(t, s, "CLIENT", "KILL", "TYPE", "pubsub")
 		}},
-		{"the server dies", func(_ *testing.T, s *testenv.RedisServer, _ *Client) { s.Kill() }},
-		{"somebody else writes on the channel", func(t *testing.T, s *testenv.RedisServer, c *Client) {
+		{"a ping finds out first, and the library subscribes again", func(t *testing.T, s *testenv.RedisServer, _ *Client, sub resolver.Subscription) {
+			command(t, s, "CLIENT", "KILL", "TYPE", "pubsub")
+			wait(t, "subscribed again", 5*time.Second, func() bool {
+				_ = sub.Ping(t.Context())
+				list, _ := command(t, s, "CLIENT", "LIST", "TYPE", "pubsub").(string)
+				return list != ""
+			})
+		}},
+		{"the server dies", func(_ *testing.T, s *testenv.RedisServer, _ *Client, _ resolver.Subscription) { s.Kill() }},
+		{"somebody else writes on the channel", func(t *testing.T, s *testenv.RedisServer, c *Client, _ resolver.Subscription) {
 			command(t, s, "PUBLISH", c.channel(), "hello")
 		}},
 	}
@@ -130,7 +138,7 @@ func TestLostConnectionEndsTheSubscription(t *testing.T) {
 			s := testenv.NewRedis(t)
 			c := open(t, s, nil)
 			sub := subscribe(t, c)
-			tc.do(t, s, c)
+			tc.do(t, s, c, sub)
 			if ev, err := next(t, sub); err == nil {
 				t.Errorf("received %+v", ev)
 			}
