@@ -10,7 +10,8 @@ import (
 )
 
 // watch asks every dependency once a second, so that a probe never waits for
-// one, and logs when one goes or comes back.
+// one, and logs when one goes or comes back. One that has never answered is asked
+// more often at first: readiness waits for it.
 type watch struct {
 	log  *slog.Logger
 	deps []*watched
@@ -20,14 +21,18 @@ type watched struct {
 	name  string
 	check func(ctx context.Context) error
 
-	mu    sync.Mutex
-	known bool
-	ok    bool
+	mu   sync.Mutex
+	ok   bool
+	told bool // the log says that it does not answer
 }
 
 const (
+	watchFirst   = 10 * time.Millisecond
 	watchEvery   = time.Second
 	watchTimeout = 2 * time.Second
+	// watchGrace is how long a dependency that never answered may take before the
+	// log says so: a login takes a moment, and is no incident.
+	watchGrace = 500 * time.Millisecond
 )
 
 func newWatch(log *slog.Logger) *watch { return &watch{log: log} }
@@ -41,14 +46,20 @@ func (w *watch) run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	for _, d := range w.deps {
 		wg.Go(func() {
-			ticker := time.NewTicker(watchEvery)
-			defer ticker.Stop()
+			began, seen, wait := time.Now(), false, watchFirst
 			for {
-				w.look(ctx, d)
+				ok := w.look(ctx, d, seen || time.Since(began) >= watchGrace)
+				seen = seen || ok
+				if seen {
+					wait = watchEvery
+				}
+				timer := time.NewTimer(wait)
+				wait = min(2*wait, watchEvery)
 				select {
 				case <-ctx.Done():
+					timer.Stop()
 					return
-				case <-ticker.C:
+				case <-timer.C:
 				}
 			}
 		})
@@ -57,19 +68,26 @@ func (w *watch) run(ctx context.Context) error {
 	return ctx.Err()
 }
 
-func (w *watch) look(ctx context.Context, d *watched) {
-	ctx, cancel := context.WithTimeout(ctx, watchTimeout)
+// look asks once and tells whether there was an answer.
+func (w *watch) look(ctx context.Context, d *watched, tell bool) bool {
+	asked, cancel := context.WithTimeout(ctx, watchTimeout)
 	defer cancel()
-	err := d.check(ctx)
+	err := d.check(asked)
+	if ctx.Err() != nil {
+		return false // the process is leaving: that is no news of the dependency
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	switch {
-	case err != nil && (d.ok || !d.known) && ctx.Err() != context.Canceled:
+	case err != nil && !d.told && tell:
 		w.log.Warn("a dependency does not answer; trying on", "dependency", d.name, "error", err)
-	case err == nil && d.known && !d.ok:
+		d.told = true
+	case err == nil && d.told:
 		w.log.Info("a dependency answers again", "dependency", d.name)
+		d.told = false
 	}
-	d.known, d.ok = true, err == nil
+	d.ok = err == nil
+	return d.ok
 }
 
 // dependencies reports the last look at each.
