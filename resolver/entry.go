@@ -67,9 +67,15 @@ func (e *entry) unsuspected(m mark) bool {
 
 // size estimates the resident bytes of an entry, key and bookkeeping included.
 func (e *entry) size() int {
-	const overhead = 400 // entry, mark, map node, policy node
-	return overhead + e.body.Len() + len(e.etag)
+	return entryOverhead + e.body.Len() + len(e.etag)
 }
+
+// What an entry and a pin take beside their bytes, measured: the struct, its
+// mark, the key, the nodes of table and policy, a share of the tenant's state.
+const (
+	entryOverhead = 500
+	pinOverhead   = 170
+)
 
 // staleTail and freshTail end every body, so that the stale form of an answer
 // is made by swapping the end, and only when needed.
@@ -166,5 +172,5 @@ func encodeBody(f facts, b providers.Backend) (secret.Body, string, error) {
 	out = append(out, expires...)
 	out = append(out, freshTail...)
 	etag := `"` + base64.RawURLEncoding.EncodeToString(tag.Sum(nil)[:18]) + `"`
-	return secret.NewBody(slices.Clip(out)), etag, nil
+	return secret.NewBody(slices.Clone(out)), etag, nil // without what append kept in reserve
 }

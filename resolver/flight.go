@@ -393,13 +393,13 @@ func (r *Resolver) secretsOf(ctx context.Context, ref connector.SecretRef) (secr
 	if ref.Pin.IsZero() {
 		return nil, nil
 	}
-	if m, ok := r.pins.GetIfPresent(ref); ok {
-		return m, nil
+	if b, ok := r.pins.GetIfPresent(ref); ok {
+		return unpack(b), nil
 	}
 	name := ref.Tenant.String() + "/" + ref.Connector.String() + "/" + ref.Pin.String()
 	ch := r.secrets.DoChan(name, func() (any, error) {
-		if m, ok := r.pins.GetIfPresent(ref); ok {
-			return m, nil
+		if b, ok := r.pins.GetIfPresent(ref); ok {
+			return unpack(b), nil
 		}
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.o.FlightTimeout)
 		defer cancel()
@@ -407,7 +407,7 @@ func (r *Resolver) secretsOf(ctx context.Context, ref connector.SecretRef) (secr
 		b, err := r.o.Secrets.Read(ctx, ref)
 		switch {
 		case err == nil:
-			r.pins.Set(ref, b.Values)
+			r.pins.Set(ref, pack(b.Values))
 			return b.Values, nil
 		case fault.CodeOf(err) == fault.NotFound:
 			// A clear answer: deleted or destroyed. It is the operator's deed, and

@@ -77,7 +77,7 @@ type Resolver struct {
 	o      Options
 	clock  clock
 	memory *otter.Cache[key, *entry]
-	pins   *otter.Cache[connector.SecretRef, secret.Map]
+	pins   *otter.Cache[connector.SecretRef, secret.Body]
 	states *states
 
 	flightMu sync.Mutex
@@ -121,9 +121,9 @@ func New(o Options) (*Resolver, error) {
 	}
 	// Pins are kept apart from answers, so that an edit that leaves the secrets
 	// alone, and organizations that inherit one connector, cost no Vault read.
-	pins, err := otter.New(&otter.Options[connector.SecretRef, secret.Map]{
+	pins, err := otter.New(&otter.Options[connector.SecretRef, secret.Body]{
 		MaximumWeight: uint64(o.MaxBytes/4 + 1),
-		Weigher:       func(_ connector.SecretRef, m secret.Map) uint32 { return uint32(m.Size() + 250) },
+		Weigher:       func(_ connector.SecretRef, b secret.Body) uint32 { return uint32(pinOverhead + b.Len()) },
 	})
 	if err != nil {
 		return nil, fault.New(fault.InvalidArgument, "the memory cannot be made").WithCause(err)

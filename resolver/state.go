@@ -120,7 +120,7 @@ func (s *state) distrust(before, proven instant) {
 func (s *state) wasTrue(floor int64, proven instant) {
 	for {
 		old := s.trueUntil.Load()
-		if old != nil && old.until >= proven {
+		if floor == 0 || proven == 0 || old != nil && old.until >= proven {
 			return
 		}
 		if s.trueUntil.CompareAndSwap(old, &period{floor, instant(s.suspectBefore.Load()), proven}) {
