@@ -2,6 +2,8 @@ package tenant
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -169,8 +171,14 @@ func readBounded(r io.Reader) ([]byte, error) {
 
 // defaultClient follows few redirects and none from https to http, where
 // anybody on the way could put keys of their own.
-func defaultClient() *http.Client {
-	return &http.Client{CheckRedirect: func(req *http.Request, via []*http.Request) error {
+func defaultClient(roots *x509.CertPool) *http.Client {
+	var transport http.RoundTripper // nil is the default one
+	if base, ok := http.DefaultTransport.(*http.Transport); ok && roots != nil {
+		own := base.Clone()
+		own.TLSClientConfig = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
+		transport = own
+	}
+	return &http.Client{Transport: transport, CheckRedirect: func(req *http.Request, via []*http.Request) error {
 		if len(via) >= 3 {
 			return errors.New("too many redirects")
 		}

@@ -2,6 +2,7 @@ package tenant
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -39,6 +40,8 @@ type VerifierOptions struct {
 	TokenMemory int
 	// HTTP fetches key sets; nil is a client that follows few redirects.
 	HTTP *http.Client
+	// RootCAs are whom that client trusts; nil is the system's. Not with HTTP.
+	RootCAs *x509.CertPool
 }
 
 // Verifier makes Envs from tokens. It is safe for concurrent use.
@@ -75,7 +78,7 @@ func NewVerifier(o VerifierOptions) (*Verifier, error) {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	if o.HTTP == nil {
-		o.HTTP = defaultClient()
+		o.HTTP = defaultClient(o.RootCAs)
 	}
 	v := &Verifier{
 		issuers: map[string]*issuer{},

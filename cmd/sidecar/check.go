@@ -43,6 +43,10 @@ func runCheck(ctx context.Context, s streams, cfg *config.Config) error {
 		return err
 	}
 	defer u.close()
+	roots, err := keyServerRoots(cfg)
+	if err != nil {
+		return err
+	}
 	type row struct {
 		name  string
 		check func(ctx context.Context) error
@@ -57,7 +61,7 @@ func runCheck(ctx context.Context, s streams, cfg *config.Config) error {
 	for _, i := range issuersOf(cfg) {
 		rows = append(rows, row{"issuer " + i.Issuer, func(ctx context.Context) error {
 			v, err := tenant.NewVerifier(tenant.VerifierOptions{
-				Issuers: []tenant.Issuer{i}, RoleMap: permissions(cfg.JWT.Roles), Log: log,
+				Issuers: []tenant.Issuer{i}, RoleMap: permissions(cfg.JWT.Roles), Log: log, RootCAs: roots,
 			})
 			if err != nil {
 				return err

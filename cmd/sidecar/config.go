@@ -1,7 +1,9 @@
 package main
 
 import (
+	"crypto/x509"
 	"fmt"
+	"os"
 
 	"github.com/spf13/cobra"
 
@@ -43,6 +45,29 @@ func issuersOf(cfg *config.Config) []tenant.Issuer {
 		out = append(out, t)
 	}
 	return out
+}
+
+// keyServerRoots are whom the fetching of key sets trusts: the system's roots and
+// those of jwt.ca_file.
+func keyServerRoots(cfg *config.Config) (*x509.CertPool, error) {
+	path := cfg.JWT.CAFile
+	if path == "" {
+		return nil, nil
+	}
+	own, err := config.ReadCAs("jwt.ca_file", path)
+	if err != nil {
+		return nil, wrongConfig(err)
+	}
+	roots, err := x509.SystemCertPool()
+	if err != nil {
+		return own, nil // a system without roots
+	}
+	pem, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("jwt.ca_file: %w", err)
+	}
+	roots.AppendCertsFromPEM(pem) // it has certificates: ReadCAs saw them
+	return roots, nil
 }
 
 // permissions converts a role map; nil stays nil, which means "inherit".

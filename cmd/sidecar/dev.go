@@ -242,6 +242,8 @@ func runDev(ctx context.Context, s streams, env environment, cfg *config.Config,
 		return err
 	}
 	p.background("relay", relay.Run)
+	relayMetrics(p.metrics, relay)
+	p.sweeper(e.store, e.secrets)
 	p.background("control", ctl.run)
 	control, err := httpapi.NewAdmin(httpapi.AdminOptions{JWKS: issuer.JWKS, CheckHost: true, AllowedHosts: cfg.Local.AllowedHosts})
 	if err != nil {

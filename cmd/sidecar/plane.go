@@ -32,6 +32,7 @@ type program struct {
 	jobs     []job
 	announce func() error // called when everything is about to serve
 	draining atomic.Bool
+	metrics  *obs.Registry // what its probes show
 }
 
 // server is what httpapi's apps have in common.
@@ -107,6 +108,14 @@ func (p *program) run(ctx context.Context) error {
 	return g.Wait()
 }
 
+// leaving adds to what readiness asks for that the process stays.
+func (p *program) leaving(deps []httpapi.Dependency) []httpapi.Dependency {
+	if p.draining.Load() {
+		deps = append(deps, httpapi.Dependency{Name: "drain", Required: true, Detail: "the process is leaving"})
+	}
+	return deps
+}
+
 // probesGrace is what a probe under way gets once everything else has ended.
 const probesGrace = 250 * time.Millisecond
 
@@ -146,11 +155,15 @@ type planeOptions struct {
 func newPlane(o planeOptions) (*program, error) {
 	cfg := o.config
 	p := &program{log: o.log, drain: cfg.Drain}
-	verifier, err := tenant.NewVerifier(tenant.VerifierOptions{
-		Issuers: o.issuers, RoleMap: permissions(cfg.JWT.Roles), Log: o.log,
-	})
+	roots, err := keyServerRoots(cfg)
 	if err != nil {
 		return nil, err
+	}
+	verifier, err := tenant.NewVerifier(tenant.VerifierOptions{
+		Issuers: o.issuers, RoleMap: permissions(cfg.JWT.Roles), Log: o.log, RootCAs: roots,
+	})
+	if err != nil {
+		return nil, wrongConfig(err)
 	}
 	maxStale := make(map[providers.Category]time.Duration, len(cfg.Cache.MaxStaleByCategory))
 	for name, d := range cfg.Cache.MaxStaleByCategory {
@@ -172,7 +185,7 @@ func newPlane(o planeOptions) (*program, error) {
 		TokenFile: cfg.Local.TokenFile, Deadline: cfg.Local.Deadline, UnixSocket: o.unix,
 	})
 	if err != nil {
-		return nil, err
+		return nil, wrongConfig(err)
 	}
 	w := newWatch(o.log)
 	w.add("postgres", func(ctx context.Context) error { _, err := o.store.Ping(ctx); return err })
@@ -195,12 +208,10 @@ func newPlane(o planeOptions) (*program, error) {
 				}
 				deps = append(deps, d)
 			}
-			if p.draining.Load() {
-				deps = append(deps, httpapi.Dependency{Name: "drain", Required: true, Detail: "the process is leaving"})
-			}
-			return deps
+			return p.leaving(deps)
 		},
 	})
+	p.metrics = metrics
 	p.serve(local, o.local)
 	p.serveProbes(probes, o.probes)
 	p.background("keys", verifier.Run)

@@ -2,15 +2,19 @@ package main
 
 import (
 	"context"
-	"crypto/x509"
+	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 
 	"github.com/spf13/cobra"
 
+	"github.com/patchbay-dev/patchbay/connector"
 	"github.com/patchbay-dev/patchbay/connector/postgres"
 	"github.com/patchbay-dev/patchbay/httpapi"
 	"github.com/patchbay-dev/patchbay/internal/config"
+	"github.com/patchbay-dev/patchbay/internal/fault"
+	"github.com/patchbay-dev/patchbay/internal/housekeeping"
 	"github.com/patchbay-dev/patchbay/internal/obs"
 	"github.com/patchbay-dev/patchbay/providers/builtin"
 	"github.com/patchbay-dev/patchbay/resolver"
@@ -26,36 +30,51 @@ type upstreams struct {
 }
 
 // openUpstreams makes the clients. None of them dials before it is asked, so a
-// process starts while any of its upstreams is away.
+// process starts while any of its upstreams is away. What a credential file holds
+// is config: an error of it is wrong usage.
 func openUpstreams(ctx context.Context, cfg *config.Config, log *slog.Logger) (*upstreams, error) {
 	u := &upstreams{}
-	url, err := config.ReadSecret("postgres.url_file", cfg.Postgres.URLFile)
-	if err != nil {
-		return nil, err
-	}
-	if u.store, err = postgres.Open(ctx, postgres.Options{URL: url, MaxConns: int32(cfg.Postgres.MaxConns), Log: log}); err != nil {
-		return nil, err
-	}
-	if u.secrets, err = vault.Open(ctx, vaultOptions(cfg)); err != nil {
+	if err := u.open(ctx, cfg, log); err != nil {
 		u.close()
-		return nil, err
-	}
-	redis, err := cfg.Redis.URL()
-	if err == nil && redis.IsSet() {
-		var roots *x509.CertPool
-		if roots, err = config.ReadCAs("redis.ca_file", cfg.Redis.CAFile); err != nil {
-			u.close()
-			return nil, err
-		}
-		u.redis, err = rediscache.Open(rediscache.Options{
-			URL: redis, Mode: cfg.Redis.Mode, Addrs: cfg.Redis.Addrs, Master: cfg.Redis.Master, RootCAs: roots,
-		})
-	}
-	if err != nil {
-		u.close()
-		return nil, err
+		return nil, wrongConfig(err)
 	}
 	return u, nil
+}
+
+func (u *upstreams) open(ctx context.Context, cfg *config.Config, log *slog.Logger) error {
+	url, err := config.ReadSecret("postgres.url_file", cfg.Postgres.URLFile)
+	if err != nil {
+		return err
+	}
+	if u.store, err = postgres.Open(ctx, postgres.Options{URL: url, MaxConns: int32(cfg.Postgres.MaxConns), Log: log}); err != nil {
+		return fmt.Errorf("postgres.url_file: %w", err)
+	}
+	if u.secrets, err = vault.Open(ctx, vaultOptions(cfg)); err != nil {
+		return fmt.Errorf("vault: %w", err)
+	}
+	redis, err := cfg.Redis.URL()
+	if err != nil || !redis.IsSet() {
+		return err
+	}
+	roots, err := config.ReadCAs("redis.ca_file", cfg.Redis.CAFile)
+	if err != nil {
+		return err
+	}
+	u.redis, err = rediscache.Open(rediscache.Options{
+		URL: redis, Mode: cfg.Redis.Mode, Addrs: cfg.Redis.Addrs, Master: cfg.Redis.Master, RootCAs: roots,
+	})
+	if err != nil {
+		return fmt.Errorf("redis: %w", err)
+	}
+	return nil
+}
+
+// wrongConfig marks what a part refused about its options as wrong config.
+func wrongConfig(err error) error {
+	if fault.CodeOf(err) == fault.InvalidArgument && !errors.As(err, new(usageError)) {
+		return usageError{err}
+	}
+	return err
 }
 
 func (u *upstreams) close() {
@@ -155,6 +174,9 @@ func runAdmin(ctx context.Context, s streams, cfg *config.Config) error {
 		return err
 	}
 	defer func() { _ = probes.Close() }() // closed by its server as a rule
+	// The relay holds a connection while it sends, and the sweeper one for its lock
+	// while it asks with another: with less they would wait for each other.
+	cfg.Postgres.MaxConns = max(cfg.Postgres.MaxConns, 3)
 	u, err := openUpstreams(ctx, cfg, log)
 	if err != nil {
 		return err
@@ -166,24 +188,51 @@ func runAdmin(ctx context.Context, s streams, cfg *config.Config) error {
 		return err
 	}
 	p.serve(control, admin)
-	metrics := obs.NewRegistry()
+	p.metrics = obs.NewRegistry()
 	w := newWatch(log)
 	w.add("postgres", func(ctx context.Context) error { _, err := u.store.Ping(ctx); return err })
 	w.add("vault", u.secrets.Ready)
+	if u.redis != nil {
+		w.add("redis", u.redis.Ping)
+	}
 	p.background("dependencies", w.run)
 	p.serveProbes(httpapi.NewProbes(httpapi.ProbesOptions{
-		Metrics: metrics.Handler(),
+		Metrics: p.metrics.Handler(),
 		Live:    func() error { return nil },
 		Ready: func() []httpapi.Dependency {
-			return w.dependencies(func(name string) bool { return name == "postgres" })
+			return p.leaving(w.dependencies(func(name string) bool { return name == "postgres" }))
 		},
 	}), probes)
+	p.sweeper(u.store, u.secrets)
 	if u.redis != nil {
-		p.background("relay", resolver.NewRelay(u.store, u.redis.NewPublisher(), log).Run)
+		relay := resolver.NewRelay(u.store, u.redis.NewPublisher(), log)
+		relayMetrics(p.metrics, relay)
+		p.background("relay", relay.Run)
 	} else {
 		log.Warn("no Redis is configured: sidecars learn of changes within their TTL only")
 	}
+	p.announce = func() error {
+		log.Info("the control plane is up", "address", admin.Addr().String(), "probes", probes.Addr().String())
+		return nil
+	}
 	return p.run(ctx)
+}
+
+// sweeper adds the removal of secrets that nothing refers to.
+func (p *program) sweeper(store connector.Store, secrets vault.Store) {
+	s := housekeeping.New(housekeeping.Options{Store: store, Secrets: secrets, Log: p.log})
+	p.metrics.CounterFunc("secrets_deleted_total", "Unreferenced secret bundles soft-deleted.", s.Deleted.Load)
+	p.metrics.CounterFunc("secrets_destroyed_total", "Soft-deleted secret bundles destroyed.", s.Destroyed.Load)
+	p.metrics.CounterFunc("secret_sweep_failures_total", "Sweeps that did not reach their end.", s.Failures.Load)
+	p.background("sweeper", s.Run)
+}
+
+// relayMetrics exposes what a relay counts.
+func relayMetrics(m *obs.Registry, r *resolver.Relay) {
+	m.CounterFunc("relay_sent_total", "Changes announced to sidecars.", r.Sent.Load)
+	m.CounterFunc("relay_replayed_total", "Changes announced again after Redis may have lost them.", r.Replayed.Load)
+	m.CounterFunc("relay_heartbeats_total", "Heartbeats published.", r.Beats.Load)
+	m.CounterFunc("relay_failures_total", "Passes that Postgres or Redis interrupted.", r.Failures.Load)
 }
 
 func migrateCommand(s streams, env environment) *cobra.Command {
@@ -197,14 +246,14 @@ func migrateCommand(s streams, env environment) *cobra.Command {
 			}
 			url, err := config.ReadSecret("postgres.url_file", cfg.Postgres.URLFile)
 			if err != nil {
-				return err
+				return wrongConfig(err)
 			}
 			if !status {
-				return postgres.Migrate(c.Context(), url, obs.NewLogger(s.err, "info"))
+				return wrongConfig(postgres.Migrate(c.Context(), url, obs.NewLogger(s.err, "info")))
 			}
 			states, err := postgres.MigrationStatus(c.Context(), url)
 			if err != nil {
-				return err
+				return wrongConfig(err)
 			}
 			return printMigrations(s, states)
 		},
