@@ -139,7 +139,10 @@ func (r reader) Default(ctx context.Context, org tenant.OrganizationID, c provid
 		return connector.Snapshot{}, fault.New(fault.Internal, "the row cannot be decoded")
 	}
 	if reading != nil {
-		reading <- struct{}{}
+		select {
+		case reading <- struct{}{}:
+		case <-ctx.Done():
+		}
 	}
 	if hold != nil {
 		select {
