@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -71,7 +72,7 @@ func runCheck(ctx context.Context, s streams, cfg *config.Config) error {
 	}
 	w := tabwriter.NewWriter(s.out, 0, 4, 2, ' ', 0)
 	fmt.Fprintln(w, "config\tok")
-	failed := false
+	var failed []string
 	for _, r := range rows {
 		ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 		err := r.check(ctx)
@@ -80,31 +81,36 @@ func runCheck(ctx context.Context, s streams, cfg *config.Config) error {
 			fmt.Fprintf(w, "%s\tok\n", r.name)
 			continue
 		}
-		failed = true
-		text := fault.Message(err)
-		if text == "" {
-			text = "cannot be reached"
-		}
-		fmt.Fprintf(w, "%s\tFAILED: %s\n", r.name, text)
+		failed = append(failed, r.name)
+		// For the operator's terminal, cause included: it says which host and why.
+		fmt.Fprintf(w, "%s\tFAILED: %s\n", r.name, strings.Join(strings.Fields(err.Error()), " "))
 	}
 	if err := w.Flush(); err != nil {
 		return err
 	}
-	if failed {
-		return silentError{}
+	if len(failed) > 0 {
+		return fmt.Errorf("not all is well (%s): see the lines above", strings.Join(failed, ", "))
 	}
 	return nil
 }
 
 func checkPostgres(ctx context.Context, store *postgres.Store) error {
+	before := time.Now()
 	at, err := store.Ping(ctx)
 	if err != nil {
 		return err
 	}
-	if skew := time.Since(at).Abs(); skew > maxSkew {
-		return fault.Newf(fault.Unavailable, "the clocks differ by %s; more than a second breaks freshness", skew.Round(time.Millisecond))
+	if skew := clockSkew(before, at, time.Now()); skew > maxSkew {
+		return fault.Newf(fault.Unavailable, "the clocks differ by %s, more than %s breaks freshness: synchronise them (NTP)",
+			skew.Round(time.Millisecond), maxSkew)
 	}
 	return store.CheckSchema(ctx)
+}
+
+// clockSkew is how far the other side's time lies outside of the question's: how
+// long the question took is not the clock's fault.
+func clockSkew(before, at, after time.Time) time.Duration {
+	return max(before.Sub(at), at.Sub(after), 0)
 }
 
 // awaitReady polls a dependency that gets ready by itself.

@@ -3,10 +3,12 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,6 +16,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/patchbay-dev/patchbay/internal/config"
 	"github.com/patchbay-dev/patchbay/internal/fault"
 	"github.com/patchbay-dev/patchbay/tenant/devissuer"
 )
@@ -25,52 +28,56 @@ const (
 )
 
 // localClient calls a local API at an http URL or at unix:///path.
-func localClient(url string) (*http.Client, string, error) {
-	if path, ok := strings.CutPrefix(url, "unix://"); ok {
+func localClient(address string) (*http.Client, string, error) {
+	if path, ok := strings.CutPrefix(address, "unix://"); ok {
 		dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
 			var d net.Dialer
 			return d.DialContext(ctx, "unix", path)
 		}
 		return &http.Client{Transport: &http.Transport{DialContext: dial}, Timeout: 10 * time.Second}, "http://localhost", nil
 	}
-	if !strings.HasPrefix(url, "http://") && !strings.HasPrefix(url, "https://") {
+	if !strings.HasPrefix(address, "http://") && !strings.HasPrefix(address, "https://") {
 		return nil, "", usagef("the URL must start with http://, https:// or unix://")
 	}
-	return &http.Client{Transport: &http.Transport{Proxy: nil}, Timeout: 10 * time.Second}, strings.TrimSuffix(url, "/"), nil
+	return &http.Client{Transport: &http.Transport{Proxy: nil}, Timeout: 10 * time.Second}, strings.TrimSuffix(address, "/"), nil
 }
 
 func resolveCommand(s streams, env environment) *cobra.Command {
-	var url, tokenFile, format, organization, dataDir, tenantID string
+	var address, format string
+	var caller caller
 	c := &cobra.Command{
 		Use: "resolve CATEGORY", Short: "Ask a running local API for a backend", Args: cobra.ExactArgs(1),
+		Long: "Asks a running local API which backend is the default for a category, and prints its answer,\n" +
+			"secrets included. Without a token, and with the data dir of a `sidecar dev`, it mints one.",
+		Example: "  sidecar resolve storage\n  sidecar resolve email --url unix:///run/patchbay.sock --token-file jwt",
 		RunE: func(c *cobra.Command, args []string) error {
 			if format != "json" {
 				return usagef("--format %s is not known; this build answers json", format)
 			}
-			if url == "" {
-				if url = env.get("PATCHBAY_URL"); url == "" {
-					url = defaultURL
+			if address == "" {
+				if address = env.get("PATCHBAY_URL"); address == "" {
+					address = defaultURL
 				}
 			}
-			token, err := callerToken(s, env, tokenFile, dataDir, tenantID, organization)
+			client, base, err := localClient(address)
 			if err != nil {
 				return err
 			}
-			client, base, err := localClient(url)
+			token, err := caller.token(c.Context(), s, env, args[0])
 			if err != nil {
 				return err
 			}
-			req, err := http.NewRequestWithContext(c.Context(), http.MethodGet, base+"/v1/resolve/"+args[0], nil)
+			req, err := http.NewRequestWithContext(c.Context(), http.MethodGet, base+"/v1/resolve/"+url.PathEscape(args[0]), nil)
 			if err != nil {
-				return usagef("%q is not a category", args[0])
+				return usagef("--url %s is not a URL", address)
 			}
 			req.Header.Set("Authorization", "Bearer "+token)
-			if organization != "" {
-				req.Header.Set("X-Organization-Id", organization)
+			if caller.organization != "" {
+				req.Header.Set("X-Organization-Id", caller.organization)
 			}
 			res, err := client.Do(req)
 			if err != nil {
-				return fmt.Errorf("nothing answers at %s: is `sidecar dev` or `sidecar serve` running there?", url)
+				return fmt.Errorf("nothing answers at %s: is `sidecar dev` or `sidecar serve` running there?", address)
 			}
 			defer func() { _ = res.Body.Close() }() // read to its end or abandoned
 			body, err := io.ReadAll(io.LimitReader(res.Body, answerLimit))
@@ -78,31 +85,40 @@ func resolveCommand(s streams, env environment) *cobra.Command {
 				return fmt.Errorf("reading the answer: %w", err)
 			}
 			if res.StatusCode != http.StatusOK {
-				var p struct{ Code, Detail, Title string }
-				if json.Unmarshal(body, &p) != nil || p.Code == "" {
-					return fmt.Errorf("%s answered %s", url, res.Status)
-				}
-				if p.Detail == "" {
-					p.Detail = p.Title
-				}
-				return fmt.Errorf("%s: %s", p.Code, p.Detail)
+				return answeredWith(address, res.Status, body)
 			}
 			_, err = fmt.Fprintf(s.out, "%s\n", body)
 			return err
 		},
 	}
 	f := c.Flags()
-	f.StringVar(&url, "url", "", "local API (or PATCHBAY_URL; default "+defaultURL+")")
-	f.StringVar(&tokenFile, "token-file", "", "file with the JWT (or PATCHBAY_TOKEN, PATCHBAY_TOKEN_FILE)")
+	f.StringVar(&address, "url", "", "local API (or PATCHBAY_URL; default "+defaultURL+")")
+	f.StringVar(&caller.file, "token-file", "", "file with the JWT (or PATCHBAY_TOKEN, PATCHBAY_TOKEN_FILE)")
 	f.StringVar(&format, "format", "json", "json")
-	f.StringVar(&organization, "org", "", "ask for this organization instead of the token's")
-	f.StringVar(&tenantID, "tenant", "acme", "tenant of a token minted from a dev data dir")
-	f.StringVar(&dataDir, "data-dir", defaultDataDir, "dev data dir to mint a token from when none is given")
+	f.StringVar(&caller.organization, "org", "", "ask for this organization instead of the token's")
+	f.StringVar(&caller.tenant, "tenant", "", "tenant of a token minted from a dev data dir (default: one that has an answer)")
+	f.StringVar(&caller.dataDir, "data-dir", defaultDataDir, "dev data dir to mint a token from when none is given")
 	return c
 }
 
-// callerToken finds the JWT: a file, the environment, or the dev issuer.
-func callerToken(s streams, env environment, file, dataDir, tenantID, organization string) (string, error) {
+// answeredWith turns a problem into a line.
+func answeredWith(address, status string, body []byte) error {
+	var p struct{ Code, Detail, Title string }
+	if json.Unmarshal(body, &p) != nil || p.Code == "" {
+		return fmt.Errorf("%s answered %s: is that a Patchbay local API?", address, status)
+	}
+	if p.Detail == "" {
+		p.Detail = p.Title
+	}
+	return fmt.Errorf("%s: %s", p.Code, p.Detail)
+}
+
+// caller is as whom `sidecar resolve` asks.
+type caller struct{ file, dataDir, tenant, organization string }
+
+// token finds the JWT: a file, the environment, or the dev issuer.
+func (c caller) token(ctx context.Context, s streams, env environment, category string) (string, error) {
+	file := c.file
 	if file == "" {
 		if t := env.get("PATCHBAY_TOKEN"); t != "" {
 			return t, nil
@@ -114,23 +130,61 @@ func callerToken(s streams, env environment, file, dataDir, tenantID, organizati
 		if err != nil {
 			return "", fmt.Errorf("reading the token file: %w", err)
 		}
-		return strings.TrimSpace(string(b)), nil
+		token := strings.TrimSpace(string(b))
+		if token == "" {
+			return "", fmt.Errorf("the token file %s is empty", file)
+		}
+		return token, nil
 	}
-	if _, err := os.Stat(filepath.Join(dataDir, issuerDir)); err != nil {
-		return "", usagef("no token: give --token-file or PATCHBAY_TOKEN (there is no dev data dir at %s to mint one from)", dataDir)
+	if _, err := os.Stat(filepath.Join(c.dataDir, issuerDir)); err != nil {
+		return "", usagef("no token: give --token-file or PATCHBAY_TOKEN (there is no dev data dir at %s to mint one from)", c.dataDir)
 	}
-	issuer, err := devissuer.Open(filepath.Join(dataDir, issuerDir))
+	issuer, err := devissuer.Open(filepath.Join(c.dataDir, issuerDir))
 	if err != nil {
 		return "", err
 	}
-	if organization == "" {
-		organization = tenantID
+	claims := devissuer.Claims{Tenant: c.tenant, Organization: c.organization, TTL: time.Minute}
+	if c.tenant == "" || c.organization == "" {
+		whom, err := whomToAsk(ctx, c.dataDir, whomCall{Tenant: c.tenant, Category: category})
+		if err != nil {
+			return "", err
+		}
+		claims.Tenant = whom.Tenant
+		if c.organization == "" {
+			claims.Organization = whom.Organization
+		}
 	}
-	token, err := issuer.Mint(devissuer.Claims{Tenant: tenantID, Organization: organization, TTL: time.Minute})
+	token, err := issuer.Mint(claims)
+	if fault.CodeOf(err) == fault.InvalidArgument {
+		return "", usageError{err}
+	}
 	if err == nil {
-		fmt.Fprintf(s.err, "sidecar: using a one-minute token for tenant %s, minted from %s\n", tenantID, dataDir)
+		who := claims.Tenant
+		if claims.Organization != "" {
+			who += ", organization " + claims.Organization
+		}
+		fmt.Fprintf(s.err, "sidecar: using a one-minute token for tenant %s, minted from %s\n", who, c.dataDir)
 	}
 	return token, err
+}
+
+// whomToAsk lets the dev that holds a data dir say who has an answer. Where none
+// runs, something else may serve its tokens: the bundled example is assumed.
+func whomToAsk(ctx context.Context, dir string, call whomCall) (whom, error) {
+	out, err := callDev(ctx, dir, "whom", call)
+	switch {
+	case errors.Is(err, errNobody) && call.Tenant == "":
+		return whom{Tenant: "acme", Organization: "acme"}, nil
+	case errors.Is(err, errNobody):
+		return whom{Tenant: call.Tenant}, nil
+	case err != nil:
+		return whom{}, err
+	}
+	var w whom
+	if err := json.Unmarshal([]byte(out), &w); err != nil {
+		return whom{}, fmt.Errorf("the dev of %s answered something else: is it of another version?", dir)
+	}
+	return w, nil
 }
 
 func tokenCommand(s streams, _ environment) *cobra.Command {
@@ -187,41 +241,50 @@ func splitList(s string) []string {
 }
 
 func healthcheckCommand(_ streams, env environment) *cobra.Command {
-	var url string
+	var address string
 	c := &cobra.Command{
 		Use: "healthcheck", Short: "Exit 0 when the sidecar is ready (for probes without a shell)", Args: cobra.NoArgs,
+		Long: "Asks /readyz of the process that runs with the same --config and environment.",
 		RunE: func(c *cobra.Command, _ []string) error {
-			if url == "" {
-				addr := env.get("PATCHBAY_PROBES_LISTEN")
-				if addr == "" {
-					addr = ":7412"
-				}
-				host, port, err := net.SplitHostPort(addr)
+			if address == "" {
+				// Warnings are the served process's to give, once and not at each probe.
+				cfg, _, err := config.Load(config.Options{Path: c.Flag("config").Value.String(), Environ: env})
 				if err != nil {
-					return usagef("PATCHBAY_PROBES_LISTEN is not host:port")
+					return usageError{err}
 				}
-				if host == "" || host == "0.0.0.0" || host == "::" {
+				host, port, err := net.SplitHostPort(cfg.Probes.Listen)
+				if err != nil {
+					return usagef("probes.listen is not host:port")
+				}
+				switch host { // an address to listen on is none to call
+				case "", "0.0.0.0":
 					host = "127.0.0.1"
+				case "::":
+					host = "::1"
 				}
-				url = "http://" + net.JoinHostPort(host, port) + "/readyz"
+				address = "http://" + net.JoinHostPort(host, port) + "/readyz"
 			}
 			ctx, cancel := context.WithTimeout(c.Context(), 3*time.Second)
 			defer cancel()
-			req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+			client, base, err := localClient(address)
+			if err != nil {
+				return err
+			}
+			req, err := http.NewRequestWithContext(ctx, http.MethodGet, base, nil)
 			if err != nil {
 				return usagef("--url is not a URL")
 			}
-			res, err := (&http.Client{Transport: &http.Transport{Proxy: nil}}).Do(req)
+			res, err := client.Do(req)
 			if err != nil {
-				return fmt.Errorf("nothing answers at %s", url)
+				return fmt.Errorf("nothing answers at %s: is the sidecar running?", address)
 			}
 			defer func() { _ = res.Body.Close() }() // the status is all that counts
 			if res.StatusCode != http.StatusOK {
-				return fmt.Errorf("%s answered %s", url, res.Status)
+				return fmt.Errorf("%s answered %s: look at %s?verbose", address, res.Status, address)
 			}
 			return nil
 		},
 	}
-	c.Flags().StringVar(&url, "url", "", "probe URL (default: /readyz on probes.listen)")
+	c.Flags().StringVar(&address, "url", "", "probe URL (default: /readyz on probes.listen)")
 	return c
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/patchbay-dev/patchbay/datafile"
 	"github.com/patchbay-dev/patchbay/datafile/importer"
 	"github.com/patchbay-dev/patchbay/httpapi"
+	"github.com/patchbay-dev/patchbay/providers"
 	"github.com/patchbay-dev/patchbay/tenant"
 )
 
@@ -45,6 +46,12 @@ type importCall struct {
 }
 
 type exportCall struct{ Tenant, Format string }
+
+// whomCall asks for somebody who has an answer for a category; Tenant may be "".
+type whomCall struct{ Tenant, Category string }
+
+// whom is what it answers; Organization may be "".
+type whom struct{ Tenant, Organization string }
 
 // controlAnswer is what either call answers. A failure is a sentence that was
 // written for the same person who reads it now.
@@ -82,6 +89,21 @@ func newControl(e *embedded) (*control, error) {
 		var out strings.Builder
 		err := exportTo(ctx, &out, e.records(nil, nil), call.Tenant, call.Format)
 		return out.String(), err
+	}))
+	mux.HandleFunc("POST /whom", answering(func(ctx context.Context, call whomCall) (string, error) {
+		d, err := e.demo(ctx, call.Tenant, providers.Category(call.Category))
+		if err != nil {
+			return "", err
+		}
+		w := whom{Tenant: d.tenant.String(), Organization: d.organization.String()}
+		switch {
+		case w.Tenant == "" && call.Tenant == "":
+			return "", errors.New("there is no tenant yet: import a data file first")
+		case w.Tenant == "": // the local API says what it thinks of an unknown one
+			w.Tenant = call.Tenant
+		}
+		out, err := json.Marshal(w)
+		return string(out), err
 	}))
 	c.server = http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
 	if err := os.Chmod(path, 0o600); err != nil {

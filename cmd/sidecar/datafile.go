@@ -46,6 +46,9 @@ func openRecords(c *cobra.Command, s streams, env environment) (*records, error)
 	ctx, log := c.Context(), obs.NewLogger(s.err, "warn")
 	cfg, err := loadConfig(c, s, env, config.ModeImport)
 	if err != nil {
+		if c.Flag("config").Value.String() == "" && env.get("PATCHBAY_CONFIG") == "" {
+			err = usageError{fmt.Errorf("%w\ngive --config FILE, or --data-dir DIR for the store of a `sidecar dev`", err)}
+		}
 		return nil, err
 	}
 	kinds, err := builtin.Registry()

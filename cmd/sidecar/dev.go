@@ -49,14 +49,14 @@ type embedded struct {
 	secrets *sealed.Store
 	kinds   *providers.Registry
 	unlock  func()
-	fresh   bool // there was no store yet
-	made    bool // the data dir has just been made
+	fresh   bool     // there was no store yet
+	made    []string // paths in the data dir that were not there before
+	madeDir bool     // nor was it
 }
 
 // openEmbedded takes the data dir for this process.
 func openEmbedded(ctx context.Context, dir string, log *slog.Logger) (*embedded, error) {
-	_, err := os.Stat(dir)
-	made := errors.Is(err, os.ErrNotExist)
+	noDir, noLock := absent(dir), absent(filepath.Join(dir, lockFile))
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("the data dir %s cannot be made: %w", dir, err)
 	}
@@ -64,10 +64,18 @@ func openEmbedded(ctx context.Context, dir string, log *slog.Logger) (*embedded,
 	if err != nil {
 		return nil, err
 	}
-	e := &embedded{dir: dir, unlock: unlock, made: made}
-	if _, err := os.Stat(filepath.Join(dir, storeFile)); errors.Is(err, os.ErrNotExist) {
-		e.fresh = true
+	// Only the holder of the lock knows what is there: another dev may have come
+	// and gone since.
+	e := &embedded{dir: dir, unlock: unlock, fresh: absent(filepath.Join(dir, storeFile))}
+	for _, name := range []string{storeFile, storeFile + "-wal", storeFile + "-shm", secretsDir, issuerDir} {
+		if path := filepath.Join(dir, name); absent(path) {
+			e.made = append(e.made, path)
+		}
 	}
+	if noLock {
+		e.made = append(e.made, filepath.Join(dir, lockFile))
+	}
+	e.madeDir = noDir
 	if e.kinds, err = builtin.Registry(); err == nil {
 		if e.store, err = sqlite.Open(ctx, filepath.Join(dir, storeFile), sqlite.Options{Log: log}); err == nil {
 			e.secrets, err = sealed.Open(filepath.Join(dir, secretsDir), sealed.Options{})
@@ -203,29 +211,12 @@ func runDev(ctx context.Context, s streams, env environment, cfg *config.Config,
 		return err
 	}
 	defer e.close()
-	if err := os.MkdirAll(filepath.Join(o.dataDir, issuerDir), 0o700); err != nil {
-		return fmt.Errorf("the data dir %s cannot be written: %w", o.dataDir, err)
-	}
-	issuer, err := devissuer.Open(filepath.Join(o.dataDir, issuerDir))
+	issuer, demo, err := e.prepare(ctx, o, env)
 	if err != nil {
-		return err
-	}
-	// An empty store is a first start too: one that was killed before its seed was
-	// in left it so.
-	demo, err := e.demo(ctx)
-	if err != nil {
-		return err
-	}
-	if demo.tenant.IsZero() || o.seed != "" {
-		if err := e.seed(ctx, o.seed, env); err != nil {
-			if e.fresh {
-				e.discard()
-			}
-			return err
+		if e.fresh {
+			e.discard()
 		}
-		if demo, err = e.demo(ctx); err != nil {
-			return err
-		}
+		return err
 	}
 	ctl, err := newControl(e)
 	if err != nil {
@@ -254,6 +245,27 @@ func runDev(ctx context.Context, s streams, env environment, cfg *config.Config,
 	return p.run(ctx)
 }
 
+// prepare opens the issuer and imports the seed where one is due.
+func (e *embedded) prepare(ctx context.Context, o devOptions, env environment) (*devissuer.Issuer, demo, error) {
+	folder := filepath.Join(e.dir, issuerDir)
+	if err := os.MkdirAll(folder, 0o700); err != nil {
+		return nil, demo{}, fmt.Errorf("the data dir %s cannot be written: %w", e.dir, err)
+	}
+	issuer, err := devissuer.Open(folder)
+	if err != nil {
+		return nil, demo{}, err
+	}
+	// An empty store is a first start too: one that was killed before its seed was
+	// in left it so.
+	d, err := e.demo(ctx, "", demoCategory)
+	if err == nil && (d.tenant.IsZero() || o.seed != "") {
+		if err = e.seed(ctx, o.seed, env); err == nil {
+			d, err = e.demo(ctx, "", demoCategory)
+		}
+	}
+	return issuer, d, err
+}
+
 // demo is whom the banner's curl line asks for.
 type demo struct {
 	tenant       tenant.ID
@@ -264,15 +276,19 @@ type demo struct {
 // demoCategory is what the banner's curl line asks for.
 const demoCategory = "storage"
 
-// demo finds a tenant and an organization whose storage resolves: that of the
-// bundled example, or whatever a seed brought.
-func (e *embedded) demo(ctx context.Context) (demo, error) {
+// demo finds an organization that has a default for a category, of the tenant
+// named or, for "", of any: acme of the bundled example, or whatever a seed
+// brought. With none it is the first there is.
+func (e *embedded) demo(ctx context.Context, name string, category providers.Category) (demo, error) {
 	tenants, err := e.store.Tenants(ctx)
 	if err != nil {
 		return demo{}, err
 	}
 	var first demo
 	for _, t := range tenants {
+		if name != "" && t.ID.String() != name {
+			continue
+		}
 		reader := e.store.Tenant(t.ID)
 		organizations, err := reader.Organizations(ctx)
 		if err != nil {
@@ -287,7 +303,7 @@ func (e *embedded) demo(ctx context.Context) (demo, error) {
 			if first.tenant.IsZero() {
 				first = d
 			}
-			snapshot, err := reader.Default(ctx, id, demoCategory)
+			snapshot, err := reader.Default(ctx, id, category)
 			if err != nil {
 				return demo{}, err
 			}
@@ -357,15 +373,19 @@ func shownAddress(ln net.Listener) string {
 	return "http://" + ln.Addr().String()
 }
 
+func absent(path string) bool {
+	_, err := os.Lstat(path)
+	return errors.Is(err, os.ErrNotExist)
+}
+
 // discard removes what a failed first start made, so that the next one is a
-// first start again. Called with the lock held; a data dir that was there before
-// stays, with whatever else it holds.
+// first start again. Called with the lock held; what was there before stays: a
+// key that `sidecar token` made has signed tokens already.
 func (e *embedded) discard() {
-	if e.made {
-		_ = os.RemoveAll(e.dir) // the first error is the one to report
-		return
+	for _, path := range e.made {
+		_ = os.RemoveAll(path) // the first error is the one to report
 	}
-	for _, name := range []string{storeFile, storeFile + "-wal", storeFile + "-shm", secretsDir, issuerDir, lockFile} {
-		_ = os.RemoveAll(filepath.Join(e.dir, name)) // as above
+	if e.madeDir {
+		_ = os.Remove(e.dir) // not what somebody else put there meanwhile
 	}
 }

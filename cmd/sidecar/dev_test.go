@@ -186,12 +186,6 @@ func TestDevRefuses(t *testing.T) {
 			t.Errorf("connector %s became %s", id, again)
 		}
 	})
-	t.Run("wrong words", func(t *testing.T) {
-		t.Parallel()
-		for _, args := range [][]string{{"dev", "--nonsense"}, {"dev", "extra"}, {"nonsense"}, {"import"}, {"token"}, {"kinds", "nonsense"}, {"resolve"}} {
-			command(t, nil, args...).fails(t, exitUsage)
-		}
-	})
 }
 
 func TestDevListensOnLoopbackAndChecksHosts(t *testing.T) {

@@ -3,10 +3,12 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
+	"github.com/patchbay-dev/patchbay/providers"
 	"github.com/patchbay-dev/patchbay/providers/builtin"
 )
 
@@ -14,31 +16,74 @@ func kindsCommand(s streams) *cobra.Command {
 	var asJSON bool
 	c := &cobra.Command{
 		Use: "kinds [KIND]", Short: "List the kinds, or show one kind's schema", Args: cobra.MaximumNArgs(1),
+		Long: "Lists the kinds of connector, or shows what one of them wants to know. With --json the\n" +
+			"list is an array, one kind an object of the same shape with its JSON Schema.",
+		Example: "  sidecar kinds\n  sidecar kinds s3\n  sidecar kinds s3 --json",
 		RunE: func(_ *cobra.Command, args []string) error {
 			kinds, err := builtin.Registry()
 			if err != nil {
 				return err
 			}
-			if len(args) == 1 {
-				p, ok := kinds.Lookup(args[0])
-				if !ok {
-					return usagef("%q is not a kind; `sidecar kinds` lists them", args[0])
-				}
-				return printJSON(s, p.Schema().JSONSchema())
-			}
-			if asJSON {
+			switch {
+			case len(args) == 0 && asJSON:
 				return printJSON(s, kinds.Describe())
+			case len(args) == 0:
+				return printKinds(s.out, kinds)
 			}
-			w := tabwriter.NewWriter(s.out, 0, 4, 2, ' ', 0)
-			fmt.Fprintln(w, "KIND\tCATEGORY\tLABEL")
-			for _, p := range kinds.Kinds() {
-				fmt.Fprintf(w, "%s\t%s\t%s\n", p.Schema().Kind, p.Schema().Category, p.Schema().Label)
+			p, ok := kinds.Lookup(args[0])
+			switch {
+			case !ok:
+				return usagef("%q is not a kind; `sidecar kinds` lists them", args[0])
+			case asJSON:
+				return printJSON(s, struct {
+					providers.KindInfo
+					JSONSchema map[string]any `json:"json_schema"` // 2020-12, with x-patchbay-* keywords
+				}{p.Schema().Describe(), p.Schema().JSONSchema()})
+			default:
+				return printKind(s.out, p.Schema())
 			}
-			return w.Flush()
 		},
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return c
+}
+
+func printKinds(out io.Writer, kinds *providers.Registry) error {
+	w := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
+	fmt.Fprintln(w, "KIND\tCATEGORY\tLABEL")
+	for _, p := range kinds.Kinds() {
+		fmt.Fprintf(w, "%s\t%s\t%s\n", p.Schema().Kind, p.Schema().Category, p.Schema().Label)
+	}
+	return w.Flush()
+}
+
+// printKind is what a person needs to write a data file.
+func printKind(out io.Writer, schema *providers.Schema) error {
+	fmt.Fprintf(out, "%s (%s): %s\n", schema.Kind, schema.Category, schema.Label)
+	if schema.Description != "" {
+		fmt.Fprintln(out, schema.Description)
+	}
+	fmt.Fprintln(out)
+	w := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
+	fmt.Fprintln(w, "PARAM\tTYPE\tREQUIRED\tSECRET\tDEFAULT\tLABEL")
+	for _, f := range schema.Fields() {
+		if f.Type == providers.Notice {
+			continue
+		}
+		fallback := ""
+		if f.Default != nil {
+			fallback = fmt.Sprint(f.Default)
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", f.Name, f.Type, yes(f.Required), yes(f.Secret), fallback, f.Label)
+	}
+	return w.Flush()
+}
+
+func yes(b bool) string {
+	if b {
+		return "yes"
+	}
+	return ""
 }
 
 func printJSON(s streams, v any) error {

@@ -52,11 +52,6 @@ func (u usageError) Unwrap() error { return u.err }
 
 func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
 
-// silentError is a failure that was already reported.
-type silentError struct{}
-
-func (silentError) Error() string { return "reported" }
-
 // run is the program: it returns the exit code and leaves the process alone.
 func run(ctx context.Context, args []string, s streams, env environment) int {
 	root := rootCommand(s, env)
@@ -65,10 +60,16 @@ func run(ctx context.Context, args []string, s streams, env environment) int {
 	if err == nil {
 		return exitDone
 	}
-	if !errors.As(err, new(silentError)) {
-		fmt.Fprintf(s.err, "sidecar: %s\n", strings.TrimRight(err.Error(), "\n"))
+	if isCobraUsage(err) { // its suggestions come on lines of their own
+		err = usagef("%s; see `sidecar --help`", strings.Join(strings.Fields(err.Error()), " "))
 	}
-	if errors.As(err, new(usageError)) || isCobraUsage(err) {
+	// One line an error; a config or data file that has several gets several.
+	for line := range strings.SplitSeq(strings.TrimSpace(err.Error()), "\n") {
+		if line = strings.TrimSpace(line); line != "" {
+			fmt.Fprintf(s.err, "sidecar: %s\n", line)
+		}
+	}
+	if errors.As(err, new(usageError)) {
 		return exitUsage
 	}
 	return exitFailed
@@ -98,12 +99,18 @@ func rootCommand(s streams, env environment) *cobra.Command {
 	root.SetIn(s.in)
 	root.SetOut(s.out)
 	root.SetErr(s.err)
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return usagef("%w; see `%s --help`", err, c.CommandPath()) })
 	root.PersistentFlags().String("config", "", "YAML config file (or PATCHBAY_CONFIG)")
 	root.AddCommand(
 		devCommand(s, env), serveCommand(s, env), adminCommand(s, env), migrateCommand(s, env),
 		importCommand(s, env), exportCommand(s, env), resolveCommand(s, env), tokenCommand(s, env),
 		kindsCommand(s), checkCommand(s, env), healthcheckCommand(s, env), versionCommand(s),
 	)
+	root.InitDefaultCompletionCmd()
+	for _, c := range root.Commands() {
+		if c.Name() == "completion" { // cobra's own takes a wrong shell for a call for help
+			c.Args, c.RunE = cobra.NoArgs, func(c *cobra.Command, _ []string) error { return c.Help() }
+		}
+	}
 	return root
 }

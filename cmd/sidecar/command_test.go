@@ -1,0 +1,207 @@
+package main
+
+import (
+	"encoding/json"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+)
+
+// names are all commands of DESIGN 3.1 that this build has.
+var names = []string{
+	"dev", "serve", "admin", "migrate", "import", "export", "resolve", "token", "kinds", "check", "healthcheck", "version",
+}
+
+func TestEveryCommandExplainsItself(t *testing.T) {
+	t.Parallel()
+	root := command(t, nil, "--help").ok(t)
+	if none := command(t, nil).ok(t); none.out != root.out {
+		t.Errorf("no words say something else than --help:\n%s", none.out)
+	}
+	for _, name := range append(names, "completion") {
+		if !regexp.MustCompile(`(?m)^  ` + name + ` +\S`).MatchString(root.out) {
+			t.Errorf("--help does not list %s:\n%s", name, root.out)
+		}
+		if o := command(t, nil, name, "--help").ok(t); !strings.Contains(o.out, "sidecar "+name) || o.err != "" {
+			t.Errorf("%s --help:\n%s%s", name, o.out, o.err)
+		}
+	}
+	for _, shell := range []string{"bash", "zsh", "fish", "powershell"} {
+		if o := command(t, nil, "completion", shell).ok(t); !strings.Contains(o.out, "sidecar") {
+			t.Errorf("completion %s: %s", shell, o.out)
+		}
+	}
+}
+
+func TestWrongWords(t *testing.T) {
+	t.Parallel()
+	for _, args := range [][]string{
+		{"nonsense"}, {"srve"}, {"--nonsense"}, {"dev", "--nonsense"}, {"dev", "extra"}, {"serve", "extra"}, {"import"}, {"export", "extra"},
+		{"export", "--data-dir", ".", "--format", "csv"}, {"token"}, {"token", "--tenant", "acme", "--ttl", "soon"}, {"resolve"},
+		{"resolve", "storage", "email"}, {"kinds", "nonsense"}, {"kinds", "s3", "smtp"}, {"version", "extra"}, {"healthcheck", "--url", "nonsense"},
+		{"completion", "nonsense"},
+	} {
+		o := command(t, nil, args...)
+		if o.code != exitUsage || o.out != "" || strings.Count(o.err, "\n") != 1 || !strings.HasPrefix(o.err, "sidecar: ") {
+			t.Errorf("%v: exit %d, stdout %q, stderr %q", args, o.code, o.out, o.err)
+		}
+	}
+}
+
+func TestWrongWordsGetAHint(t *testing.T) {
+	t.Parallel()
+	command(t, nil, "srve").fails(t, exitUsage, "Did you mean this? serve")
+	command(t, nil, "dev", "--nonsense").fails(t, exitUsage, "see `sidecar dev --help`")
+}
+
+func TestVersion(t *testing.T) {
+	t.Parallel()
+	if o := command(t, nil, "version").ok(t); !regexp.MustCompile(`^sidecar \S+ \(revision \S+, go1\.\S+, \w+/\w+\)\n$`).MatchString(o.out) {
+		t.Errorf("%q", o.out)
+	}
+}
+
+func TestKinds(t *testing.T) {
+	t.Parallel()
+	var list []map[string]any
+	if err := json.Unmarshal([]byte(command(t, nil, "kinds", "--json").ok(t).out), &list); err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]string{}
+	for _, k := range list {
+		for _, key := range []string{"kind", "category", "label"} {
+			if text, _ := k[key].(string); text == "" {
+				t.Errorf("%v lacks %s", k["kind"], key)
+			}
+		}
+		if params, _ := k["params"].([]any); len(params) == 0 {
+			t.Errorf("%v has no params", k["kind"])
+		}
+		seen[k["kind"].(string)] = k["category"].(string)
+	}
+	if seen["s3"] != "storage" || seen["smtp"] != "email" {
+		t.Errorf("%v", seen)
+	}
+
+	var one struct {
+		Kind   string
+		Params []struct {
+			Name             string
+			Required, Secret bool
+		}
+		Schema map[string]any `json:"json_schema"`
+	}
+	if err := json.Unmarshal([]byte(command(t, nil, "kinds", "aws_s3", "--json").ok(t).out), &one); err != nil {
+		t.Fatal(err)
+	}
+	if one.Kind != "s3" || one.Schema["$schema"] != "https://json-schema.org/draft/2020-12/schema" || one.Schema["x-patchbay-kind"] != "s3" {
+		t.Errorf("%+v", one)
+	}
+	needs := map[string]bool{}
+	for _, p := range one.Params {
+		needs[p.Name] = p.Required && p.Secret == (p.Name != "bucket")
+	}
+	for _, name := range []string{"bucket", "access_key_id", "secret_access_key"} {
+		if !needs[name] {
+			t.Errorf("%s is not as the contract says: %+v", name, one.Params)
+		}
+	}
+
+	text := command(t, nil, "kinds", "s3").ok(t).out
+	for _, want := range []string{"s3 (storage)", "bucket", "secret_access_key"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("kinds s3 lacks %q:\n%s", want, text)
+		}
+	}
+	if text := command(t, nil, "kinds").ok(t).out; !strings.Contains(text, "s3") || !strings.Contains(text, "smtp") {
+		t.Errorf("kinds:\n%s", text)
+	}
+}
+
+func TestHealthcheck(t *testing.T) {
+	t.Parallel()
+	ready := true
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/readyz" || !ready {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+	}))
+	defer server.Close()
+	address := strings.TrimPrefix(server.URL, "http://")
+	_, port, err := net.SplitHostPort(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := write(t, filepath.Join(t.TempDir(), "config.yaml"), "probes: {listen: '0.0.0.0:"+port+"'}\n")
+	ways := map[string]struct{ env, args []string }{
+		"variable":        {[]string{"PATCHBAY_PROBES_LISTEN=" + address}, nil},
+		"every interface": {[]string{"PATCHBAY_PROBES_LISTEN=:" + port}, nil},
+		"file":            {nil, []string{"--config", file}},
+		"file by env":     {[]string{"PATCHBAY_CONFIG=" + file}, nil},
+		"flag":            {nil, []string{"--url", server.URL + "/readyz"}},
+	}
+	for _, is := range []bool{true, false} {
+		ready = is
+		for name, way := range ways {
+			o := command(t, way.env, append([]string{"healthcheck"}, way.args...)...)
+			if (o.code == exitDone) != is || o.out != "" || is && o.err != "" || !is && !strings.Contains(o.err, "503") {
+				t.Errorf("%s, ready %v: exit %d %q %q", name, is, o.code, o.out, o.err)
+			}
+		}
+	}
+	server.Close()
+	command(t, []string{"PATCHBAY_PROBES_LISTEN=" + address}, "healthcheck").fails(t, exitFailed, address, "is the sidecar running?")
+	bad := write(t, filepath.Join(t.TempDir(), "bad.yaml"), "probe: {}\n")
+	command(t, nil, "healthcheck", "--config", bad).fails(t, exitUsage, "probe", "bad.yaml:1")
+}
+
+func TestUnknownVariablesAreWarnings(t *testing.T) {
+	t.Parallel()
+	d := newDev(t)
+	d.start(t, []string{"PATCHBAY_SERVICE_HOST=10.0.0.1", "PATCHBAY_LOCAL_LISTNE=x"})
+	for _, want := range []string{"warning: PATCHBAY_SERVICE_HOST: ", "PATCHBAY_LOCAL_LISTNE: ", "did you mean PATCHBAY_LOCAL_LISTEN?"} {
+		if !strings.Contains(d.err.String(), want) {
+			t.Errorf("stderr lacks %q:\n%s", want, d.err.String())
+		}
+	}
+}
+
+func TestConfigProblemsAreAllTold(t *testing.T) {
+	t.Parallel()
+	file := write(t, filepath.Join(t.TempDir(), "config.yaml"), `local: {listen: "0.0.0.0:7411", deadline: soon}
+cache: {tll: 60s}
+postgres: {url_file: /nowhere/url}
+`)
+	for _, name := range []string{"check", "serve"} {
+		o := command(t, nil, name, "--config", file).fails(t, exitUsage,
+			"local.deadline (config.yaml:1:", "cache.tll (config.yaml:2:", "postgres.url_file", "/nowhere/url", "vault.address", "jwt.issuers")
+		for line := range strings.Lines(o.err) {
+			if !strings.HasPrefix(line, "sidecar: ") {
+				t.Errorf("a line of its own: %q", line)
+			}
+		}
+	}
+	command(t, nil, "serve", "--config", "/nowhere.yaml").fails(t, exitUsage, "/nowhere.yaml", "does not exist")
+	command(t, nil, "import", file).fails(t, exitUsage, "--data-dir")
+}
+
+// The question's own time is not skew.
+func TestClockSkew(t *testing.T) {
+	t.Parallel()
+	start := time.Now()
+	for name, row := range map[string]struct{ at, after, want time.Duration }{
+		"between":   {2 * time.Second, 4 * time.Second, 0},
+		"behind":    {-3 * time.Second, time.Second, 3 * time.Second},
+		"ahead":     {6 * time.Second, 4 * time.Second, 2 * time.Second},
+		"identical": {0, 0, 0},
+	} {
+		if got := clockSkew(start, start.Add(row.at), start.Add(row.after)); got != row.want {
+			t.Errorf("%s: %s, want %s", name, got, row.want)
+		}
+	}
+}
