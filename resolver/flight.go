@@ -301,7 +301,8 @@ func (r *Resolver) settle(ctx context.Context, k key, st *state, rec record, at,
 	}
 	if held, ok := r.memory.GetIfPresent(k); ok && held.state == st {
 		if held.digest == digest {
-			if !held.ended() {
+			// One that was found wrong once is made anew even if the change was undone.
+			if !held.ended() && !held.wrong.Load() {
 				held.revalidate(m)
 				r.Stats.Unchanged.Add(1)
 				return held, m, nil

@@ -278,6 +278,9 @@ func (r *Resolver) renewDue(ctx context.Context) {
 		if v := st.validated.Load(); v != nil {
 			last = v.at
 		}
+		if st.floor.Load() == 0 {
+			continue // unknown so far: there is no revision to compare, only names that callers made up
+		}
 		if used := instant(st.used.Load()); used == 0 || used < last || start.since(used) > r.o.TTL || start.since(last) < due {
 			continue
 		}
@@ -297,17 +300,14 @@ func (r *Resolver) renewDue(ctx context.Context) {
 		return
 	}
 	for _, st := range sts {
-		revision, ok := got.Revision[st.id]
-		switch {
-		case !ok && floors[st.id] == 0:
-			// Still unknown; a negative answer is read again after its own TTL.
-		case revision < floors[st.id]:
+		revision := got.Revision[st.id]
+		if revision < floors[st.id] { // a row that is gone counts as 0
 			r.wentBack(ctx, st, floors[st.id], revision)
-		default:
-			now := r.clock.now()
-			st.raise(revision, now, r.proven(now))
-			st.renew(revision, start)
+			continue
 		}
+		now := r.clock.now()
+		st.raise(revision, now, r.proven(now))
+		st.renew(revision, start)
 	}
 	// Only now, when what is in use is fresh again, do callers go to the database.
 	r.databaseBack()

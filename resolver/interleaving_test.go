@@ -852,3 +852,67 @@ func TestResolveAllInAnOutage(t *testing.T) {
 		}
 	})
 }
+
+// A change that was undone before its secrets could be read: the answer is right
+// again, and from memory.
+func TestChangeIsUndone(t *testing.T) {
+	w := newWorld()
+	r := newResolver(t, w, nil)
+	mustResolve(t, r, 0)
+	first, pin := w.version, w.pin
+	revision := w.set("two", "secret-two")
+	w.with(func() { w.vaultDown = fault.New(fault.Unavailable, "sealed") })
+	r.heard(message(revision), r.clock.now())
+	if _, err := r.Resolve(t.Context(), slot, 0); fault.CodeOf(err) != fault.Unavailable {
+		t.Fatal(err)
+	}
+	w.with(func() { w.bucket, w.version, w.pin, w.revision = "one", first, pin, revision+1 })
+	r.heard(message(revision+1), r.clock.now())
+	wantBucket(t, mustResolve(t, r, 0), "one")
+	if a := mustResolve(t, r, 0); a.Source != FromMemory {
+		t.Errorf("from %s", a.Source)
+	}
+}
+
+// minting is S3 with tokens that end after a minute.
+type minting struct{ providers.Provider }
+
+func (p minting) Backend(ctx context.Context, c providers.Config) (providers.Backend, error) {
+	b, err := p.Provider.Backend(ctx, c)
+	b.ExpiresAt = time.Now().Add(time.Minute)
+	return b, err
+}
+
+// A token is never served past its end, stale or not.
+func TestTokenEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		r := newResolver(t, w, func(o *Options) {
+			s3, _ := o.Kinds.Lookup("s3")
+			kinds, err := providers.NewRegistry(minting{s3})
+			if err != nil {
+				t.Fatal(err)
+			}
+			o.Kinds, o.TTL = kinds, 10*time.Minute
+		})
+		first := mustResolve(t, r, 0)
+		time.Sleep(59 * time.Second)
+		if a := mustResolve(t, r, 0); a.Source != FromMemory || !a.ExpiresAt.Equal(first.ExpiresAt) {
+			t.Errorf("before its end from %s", a.Source)
+		}
+		time.Sleep(time.Second)
+		second := mustResolve(t, r, 0)
+		if !second.ExpiresAt.After(first.ExpiresAt) || second.ETag == first.ETag {
+			t.Errorf("after %v a token that ends at %v", first.ExpiresAt, second.ExpiresAt)
+		}
+		w.with(func() { w.down, w.revision = true, 11 })
+		r.heard(otherMessage(11), r.clock.now())
+		if a := mustResolve(t, r, 0); !a.Stale {
+			t.Error("not stale")
+		}
+		time.Sleep(time.Minute)
+		if a, err := r.Resolve(t.Context(), slot, 0); fault.CodeOf(err) != fault.Unavailable {
+			t.Errorf("served a token that ended %v ago, %v", time.Since(a.ExpiresAt), err)
+		}
+	})
+}
