@@ -19,6 +19,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/patchbay-dev/patchbay/internal/testenv"
 	"github.com/patchbay-dev/patchbay/tenant/tenanttest"
 )
@@ -104,6 +106,29 @@ path %q { capabilities = ["read", "list", "delete"] }`, data, metadata))
 		f.logins[name] = f.pg.URL(login, database(owner))
 	}
 	return f
+}
+
+// superuser connects to the fleet's database; row-level security does not bind it.
+func (f *fleet) superuser() *pgx.Conn {
+	f.Helper()
+	ctx, cancel := context.WithTimeout(f.Context(), patience)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, f.pg.URL("postgres", database(f.logins["owner"])))
+	if err != nil {
+		f.Fatal(err)
+	}
+	return conn
+}
+
+// revision is a tenant's, as the database has it.
+func (f *fleet) revision(tenant string) (n int64) {
+	f.Helper()
+	conn := f.superuser()
+	defer conn.Close(f.Context())
+	if err := conn.QueryRow(f.Context(), "SELECT revision FROM tenants WHERE id = $1", tenant).Scan(&n); err != nil {
+		f.Fatal(err)
+	}
+	return n
 }
 
 func database(raw string) string {
@@ -273,18 +298,20 @@ func (p *process) alive() bool {
 	}
 }
 
-// serve starts a data plane and waits until it is ready and connected.
-func (f *fleet) serve() *process {
+// serve starts a data plane and waits until it is ready and connected. env is
+// added to its environment.
+func (f *fleet) serve(env ...string) *process {
 	f.Helper()
-	p := f.start(nil, "serve", "--config", f.config("sidecar", "sidecar", ""))
+	p := f.start(env, "serve", "--config", f.config("sidecar", "sidecar", ""))
 	p.connected()
 	return p
 }
 
-// control starts a control plane and waits until it is ready.
-func (f *fleet) control() *process {
+// control starts a control plane and waits until it is ready. env is added to
+// its environment.
+func (f *fleet) control(env ...string) *process {
 	f.Helper()
-	p := f.start(nil, "admin", "--config", f.config("admin", "admin", ""))
+	p := f.start(env, "admin", "--config", f.config("admin", "admin", ""))
 	p.ready()
 	return p
 }
@@ -379,7 +406,11 @@ func (p *process) get(path, token string, headers ...string) answer {
 }
 
 func (p *process) try(path, token string, headers ...string) (answer, error) {
-	req, err := http.NewRequest(http.MethodGet, "http://"+p.local+path, nil)
+	return p.tryWith(context.Background(), client, path, token, headers...)
+}
+
+func (p *process) tryWith(ctx context.Context, client *http.Client, path, token string, headers ...string) (answer, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+p.local+path, nil)
 	if err != nil {
 		return answer{}, err
 	}
