@@ -41,36 +41,95 @@ func newGuard(allowedHosts, forwarders []string, unix bool) (*guard, error) {
 	return g, nil
 }
 
-var (
-	forwardedPrefix = []byte("X-Forwarded-")
-	forwarded       = []byte("Forwarded")
-	originHeader    = []byte(fiber.HeaderOrigin)
-	refererHeader   = []byte(fiber.HeaderReferer)
-)
+const forwardedPrefix = "X-Forwarded-"
 
-// check returns fault.PermissionDenied for a request that must not pass.
+// wanted is what the local API reads of a request's headers, found in the
+// guard's one pass over them. The values live in the request's buffer.
+type wanted struct {
+	authorization, organization, minimum, token value
+	noneMatch                                   bool // has If-None-Match
+}
+
+// value is a header that may be given once.
+type value struct {
+	text  []byte
+	times int
+}
+
+func (v *value) add(text []byte) { v.text, v.times = text, v.times+1 }
+
+// check returns fault.PermissionDenied for a request that must not pass, and
+// fault.Malformed for one that two readers could understand differently.
 func (g *guard) check(c *fiber.Ctx) error {
+	var w wanted
+	return g.read(c, &w)
+}
+
+// read is check, and fills w.
+func (g *guard) read(c *fiber.Ctx, w *wanted) error {
 	h := &c.Request().Header
 	// An absolute request target names a second host, which would win over the
-	// Host header further in.
-	if target := h.RequestURI(); len(target) == 0 || target[0] != '/' {
+	// Host header further in; so does one that begins with two slashes.
+	target := h.RequestURI()
+	if len(target) == 0 || target[0] != '/' || len(target) > 1 && target[1] == '/' {
 		return fault.New(fault.PermissionDenied, "the request's target must be a path")
+	}
+	if bytes.IndexByte(target, '#') >= 0 {
+		return fault.New(fault.Malformed, "the request's target must not have a fragment")
 	}
 	if !g.unix && !g.anyHost && !g.allowed(h.Host()) {
 		return fault.New(fault.PermissionDenied, "this Host is not allowed; see local.allowed_hosts")
 	}
-	trusted := false
-	for k := range h.All() {
-		switch {
-		case bytes.EqualFold(k, originHeader), bytes.EqualFold(k, refererHeader):
+	trusted, count := false, 0
+	for k, v := range h.All() { // the server has made the names canonical
+		count++
+		switch string(k) {
+		case "Authorization":
+			w.authorization.add(v)
+		case "X-Organization-Id":
+			w.organization.add(v)
+		case "X-Patchbay-Min-Revision":
+			w.minimum.add(v)
+		case "X-Patchbay-Token":
+			w.token.add(v)
+		case "If-None-Match":
+			w.noneMatch = true
+		case fiber.HeaderOrigin, fiber.HeaderReferer:
 			return fault.New(fault.PermissionDenied, "requests from web pages are not allowed")
-		case len(k) >= len(forwardedPrefix) && bytes.EqualFold(k[:len(forwardedPrefix)], forwardedPrefix), bytes.EqualFold(k, forwarded):
-			if trusted = trusted || g.trusts(c); !trusted {
-				return fault.New(fault.PermissionDenied, "forwarded requests are not allowed; see local.trusted_forwarders")
+		default:
+			// The server takes "Origin :" for a header of another name, and a proxy
+			// in between may not (RFC 9112, 5.1 asks for this refusal).
+			if bytes.IndexByte(k, ' ') >= 0 {
+				return fault.New(fault.Malformed, "a header's name has a space in it")
+			}
+			if string(k) == "Forwarded" || len(k) >= len(forwardedPrefix) && string(k[:len(forwardedPrefix)]) == forwardedPrefix {
+				if trusted = trusted || g.trusts(c); !trusted {
+					return fault.New(fault.PermissionDenied, "forwarded requests are not allowed; see local.trusted_forwarders")
+				}
 			}
 		}
 	}
+	// The server keeps one Host of several, a proxy may have judged another. Only
+	// the raw lines tell; they are looked at when there are more of them than
+	// headers, or when HTTP/1.0 has added a header of its own.
+	raw := h.RawHeaders()
+	if (bytes.Count(raw, newline) > count+1 || !h.IsHTTP11()) && hosts(raw) > 1 {
+		return fault.New(fault.Malformed, "the request has several Host headers")
+	}
 	return nil
+}
+
+var newline = []byte("\n")
+
+// hosts counts the Host lines of a request.
+func hosts(raw []byte) int {
+	n := 0
+	for line := range bytes.Lines(raw) {
+		if len(line) >= 5 && bytes.EqualFold(line[:5], []byte("Host:")) {
+			n++
+		}
+	}
+	return n
 }
 
 // allowed compares a Host header with the list, whatever its port.

@@ -23,6 +23,10 @@ import (
 // headerLimit is what a request line and headers may take together.
 const headerLimit = 16 << 10
 
+// awsCredentials is the one path that the second token isn't asked for on: the
+// AWS SDKs can't send it.
+const awsCredentials = "/v1/aws/credentials"
+
 // Verifier makes an Env from a JWT. It must not keep token, which lives in the
 // request's buffer. Errors: fault.Unauthenticated, fault.PermissionDenied,
 // fault.Unavailable.
@@ -64,7 +68,7 @@ type Local struct {
 	guard   *guard
 	token   *localToken
 	other   *obs.Route
-	sources map[string]*obs.Counter
+	sources [3]*obs.Counter // by rank
 	stale   *obs.Counter
 	pool    sync.Pool
 }
@@ -93,8 +97,12 @@ func NewLocal(o LocalOptions) (*Local, error) {
 	var requests *obs.Requests
 	if o.Registry != nil {
 		requests = o.Registry.NewRequests("local")
-		l.sources = o.Registry.Counters("answers_total", "Answers by where they came from.", "source",
-			string(resolver.FromMemory), string(resolver.FromRedis), string(resolver.FromDatabase))
+		sources := []resolver.Source{resolver.FromMemory, resolver.FromRedis, resolver.FromDatabase}
+		counters := o.Registry.Counters("answers_total", "Answers by where they came from.", "source",
+			string(sources[0]), string(sources[1]), string(sources[2]))
+		for _, s := range sources {
+			l.sources[rank(s)] = counters[string(s)]
+		}
 		l.stale = o.Registry.Counter("stale_answers_total", "Answers served while an upstream was down.")
 	}
 	l.app = newApp(func(c *fiber.Ctx, err error) error {
@@ -156,7 +164,7 @@ func known(ctx *fasthttp.RequestCtx) bool {
 func (l *Local) Serve(ln net.Listener) error {
 	server := l.app.Server()
 	server.Handler = l.Handler()
-	if err := server.Serve(ln); err != nil {
+	if err := server.Serve(patient{ln}); err != nil {
 		return fault.New(fault.Unavailable, "the local API's listener failed").WithCause(err)
 	}
 	return nil
@@ -178,6 +186,7 @@ func shutdown(ctx context.Context, app *fiber.App) error {
 type request struct {
 	c        *fiber.Ctx
 	ctx      *lazyContext
+	wanted   wanted
 	id       string // made on first need
 	env      *tenant.Env
 	org      tenant.OrganizationID
@@ -188,21 +197,51 @@ type request struct {
 	scratch  [20]byte
 }
 
+// requestID is the caller's X-Request-Id, so that an app's log and ours can be
+// joined, where it is harmless in a log line; else one of our own.
 func (r *request) requestID() string {
 	if r.id == "" {
-		r.id = obs.NewRequestID()
+		if given := r.c.Request().Header.Peek("X-Request-Id"); harmlessID(given) {
+			r.id = string(given)
+		} else {
+			r.id = obs.NewRequestID()
+		}
 	}
 	return r.id
 }
 
+// harmlessID accepts [A-Za-z0-9._-]{1,64}. A JWT is longer, so that one in the
+// wrong header is not repeated.
+func harmlessID(b []byte) bool {
+	if len(b) == 0 || len(b) > 64 {
+		return false
+	}
+	for _, c := range b {
+		switch {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '.', c == '_', c == '-':
+		default:
+			return false
+		}
+	}
+	return true
+}
+
 // serve is the frame of every request: guard, handler, error, metric, log.
 func (l *Local) serve(c *fiber.Ctx, pattern string, m *obs.Route, h func(*request) error) {
-	start := time.Now()
+	start := c.Context().Time() // when the request had been read
+	if start.IsZero() {         // not from a server
+		start = time.Now()
+	}
 	r := l.pool.Get().(*request)
 	r.c, r.ctx.at = c, start.Add(l.o.Deadline)
 	err := l.run(r, h)
 	if err != nil {
 		writeProblem(c, err, r.requestID())
+		if errors.Is(err, fault.Malformed) {
+			// Where such a request ends is in doubt too: what follows on the
+			// connection may be a part of it.
+			c.Context().SetConnectionClose()
+		}
 	}
 	status, took := c.Response().StatusCode(), time.Since(start)
 	m.Done(status, took)
@@ -223,14 +262,16 @@ func (l *Local) run(r *request, h func(*request) error) (err error) {
 			err = fault.New(fault.Internal, internalDetail).WithCause(errors.New("panic: " + string(debug.Stack())))
 		}
 	}()
-	if err := l.guard.check(r.c); err != nil {
+	if err := l.guard.read(r.c, &r.wanted); err != nil {
 		return err
 	}
 	if !r.c.Context().IsGet() {
 		return fault.New(fault.MethodNotAllowed, "the local API answers GET only")
 	}
-	if err := l.token.check(r.c.Request().Header.Peek("X-Patchbay-Token")); err != nil {
-		return err
+	if l.token != nil && r.c.Path() != awsCredentials {
+		if err := l.token.check(r.wanted.token); err != nil {
+			return err
+		}
 	}
 	return h(r)
 }

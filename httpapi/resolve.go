@@ -21,24 +21,17 @@ import (
 	"github.com/patchbay-dev/patchbay/resolver"
 )
 
-const (
-	headerOrganization = "X-Organization-Id"
-	headerMinRevision  = "X-Patchbay-Min-Revision"
-	headerSource       = "X-Patchbay-Source"
-	headerRevision     = "X-Patchbay-Revision"
-	headerStale        = "X-Patchbay-Stale"
-)
+const headerMinRevision = "X-Patchbay-Min-Revision"
 
-// authenticate finds out who asks, for which organization, and how fresh.
+// authenticate finds out who asks, for which organization, how fresh, and in
+// which format.
 func (l *Local) authenticate(r *request) error {
-	h := &r.c.Request().Header
-	given := h.PeekAll(fiber.HeaderAuthorization)
-	if len(given) != 1 {
+	if r.wanted.authorization.times != 1 {
 		return fault.New(fault.Unauthenticated, "the request needs one Authorization header with a JWT")
 	}
-	token := given[0]
+	token := r.wanted.authorization.text
 	if i := bytes.IndexByte(token, ' '); i >= 0 {
-		if !bytes.EqualFold(token[:i], []byte("Bearer")) {
+		if !bytes.EqualFold(token[:i], bearer) {
 			return fault.New(fault.Unauthenticated, "the Authorization header must be Bearer with a JWT, or the JWT alone")
 		}
 		token = bytes.TrimLeft(token[i:], " ")
@@ -51,18 +44,24 @@ func (l *Local) authenticate(r *request) error {
 		return err
 	}
 	r.env = env
-	chosen, err := one(h.PeekAll(headerOrganization), r.queryAll("organization"), "the organization")
+	// The header and ?organization are one choice: given in both, they could
+	// differ, and then each reader picks another.
+	organization := r.wanted.organization
+	if err := r.query(&organization); err != nil {
+		return err
+	}
+	chosen, err := organization.only("the organization")
 	if err != nil {
 		return err
 	}
 	if r.org, err = env.Choose(utils.UnsafeString(chosen)); err != nil {
 		return err
 	}
-	minimum, err := one(h.PeekAll(headerMinRevision), nil, headerMinRevision)
+	minimum, err := r.wanted.minimum.only(headerMinRevision)
 	if err != nil || minimum == nil {
 		return err
 	}
-	// ParseUint would take no sign but lets an error keep the text; digits first.
+	// ParseInt takes a sign: digits first.
 	for _, d := range minimum {
 		if d < '0' || d > '9' {
 			return badRevision()
@@ -74,39 +73,43 @@ func (l *Local) authenticate(r *request) error {
 	return nil
 }
 
+var bearer = []byte("Bearer")
+
 func badRevision() error {
 	return fault.New(fault.InvalidArgument, headerMinRevision+" must be a revision: a whole number")
 }
 
-// queryAll returns all values of a query parameter; nil without allocating when
-// there is no query.
-func (r *request) queryAll(name string) [][]byte {
+// only returns the value of a choice, nil when it isn't made.
+func (v value) only(what string) ([]byte, error) {
+	switch {
+	case v.times == 0:
+		return nil, nil
+	case v.times > 1:
+		return nil, fault.New(fault.InvalidArgument, what+" is given twice")
+	case len(v.text) == 0:
+		return nil, fault.New(fault.InvalidArgument, what+" is given but empty")
+	}
+	return v.text, nil
+}
+
+// query reads the parameters. One that is unknown is refused: a misspelled
+// ?organization would answer for the wrong organization.
+func (r *request) query(organization *value) error {
 	if len(r.c.Request().URI().QueryString()) == 0 {
 		return nil
 	}
-	return r.c.Context().QueryArgs().PeekMulti(name)
-}
-
-// one returns the only value of a choice that may be made in two places, nil
-// when it isn't made. Two could differ, and then each reader picks another.
-func one(a, b [][]byte, what string) ([]byte, error) {
-	switch len(a) + len(b) {
-	case 0:
-		return nil, nil
-	case 1:
-	default:
-		return nil, fault.New(fault.InvalidArgument, what+" is given twice")
+	var format value
+	for k, v := range r.c.Context().QueryArgs().All() {
+		switch string(k) {
+		case "organization":
+			organization.add(v)
+		case "format":
+			format.add(v)
+		default:
+			return fault.New(fault.InvalidArgument, "the query has an unknown parameter; organization and format are known")
+		}
 	}
-	v := append(a, b...)[0]
-	if len(v) == 0 {
-		return nil, fault.New(fault.InvalidArgument, what+" is given but empty")
-	}
-	return v, nil
-}
-
-// acceptable checks ?format. Only JSON is made here.
-func (r *request) acceptable() error {
-	f, err := one(r.queryAll("format"), nil, "the format")
+	f, err := format.only("the format")
 	if err != nil || f == nil || string(f) == "json" {
 		return err
 	}
@@ -123,9 +126,6 @@ func (l *Local) resolve(r *request) error {
 		return fault.New(fault.UnknownCategory, "no kind declares this category")
 	}
 	r.category = category
-	if err := r.acceptable(); err != nil {
-		return err
-	}
 	a, err := l.o.Resolver.Resolve(r.ctx, resolver.Slot{Tenant: r.env.Tenant(), Organization: r.org, Category: category}, r.minimum)
 	if err != nil {
 		return err
@@ -144,9 +144,6 @@ func (l *Local) connector(r *request) error {
 		return err
 	}
 	r.conn = id
-	if err := r.acceptable(); err != nil {
-		return err
-	}
 	a, err := l.o.Resolver.Connector(r.ctx, resolver.ByID{Tenant: r.env.Tenant(), Organization: r.org, Connector: id}, r.minimum)
 	if err != nil {
 		return err
@@ -158,9 +155,6 @@ func (l *Local) connector(r *request) error {
 // resolveAll is GET /v1/resolve.
 func (l *Local) resolveAll(r *request) error {
 	if err := l.authenticate(r); err != nil {
-		return err
-	}
-	if err := r.acceptable(); err != nil {
 		return err
 	}
 	set, err := l.o.Resolver.ResolveAll(r.ctx, resolver.Slot{Tenant: r.env.Tenant(), Organization: r.org}, r.minimum)
@@ -231,26 +225,39 @@ func rank(s resolver.Source) int {
 // the body goes out as it is held.
 func (l *Local) write(r *request, a resolver.Answer) {
 	r.source = a.Source
-	l.sources[string(a.Source)].Inc()
+	l.sources[rank(a.Source)].Inc()
 	h := &r.c.Response().Header
-	h.Set(fiber.HeaderETag, a.ETag)
-	h.Set(fiber.HeaderCacheControl, "no-store")
-	h.Set(headerSource, string(a.Source))
-	h.SetBytesV(fiber.HeaderAge, strconv.AppendInt(r.scratch[:0], int64(a.Age/time.Second), 10))
-	h.SetBytesV(headerRevision, strconv.AppendInt(r.scratch[:0], a.Revision, 10))
+	h.SetCanonical(keyETag, utils.UnsafeBytes(a.ETag))
+	h.SetCanonical(keyCacheControl, noStore)
+	h.SetCanonical(keySource, utils.UnsafeBytes(string(a.Source)))
+	h.SetCanonical(keyAge, strconv.AppendInt(r.scratch[:0], int64(a.Age/time.Second), 10))
+	h.SetCanonical(keyRevision, strconv.AppendInt(r.scratch[:0], a.Revision, 10))
 	if a.Stale {
-		h.Set(headerStale, "true")
+		h.SetCanonical(keyStale, yes)
 		l.stale.Inc()
 	} else {
-		h.Set(headerStale, "false")
+		h.SetCanonical(keyStale, no)
 	}
-	if matches(r.c.Request().Header.PeekAll(fiber.HeaderIfNoneMatch), a.ETag) {
+	if r.wanted.noneMatch && matches(r.c.Request().Header.PeekAll(fiber.HeaderIfNoneMatch), a.ETag) {
 		r.c.Status(fiber.StatusNotModified)
 		return
 	}
 	h.SetContentType(fiber.MIMEApplicationJSON)
 	r.c.Response().SetBodyRaw(a.Body.Reveal())
 }
+
+// Names and values of an answer's headers as the server wants them, so that
+// nothing is spelled anew for each answer.
+var (
+	keyETag         = []byte("ETag")
+	keyCacheControl = []byte(fiber.HeaderCacheControl)
+	keyAge          = []byte(fiber.HeaderAge)
+	keySource       = []byte("X-Patchbay-Source")
+	keyRevision     = []byte("X-Patchbay-Revision")
+	keyStale        = []byte("X-Patchbay-Stale")
+	noStore         = []byte("no-store")
+	yes, no         = []byte("true"), []byte("false")
+)
 
 // matches is If-None-Match (RFC 9110, 13.1.2): a list of tags over any number of
 // header lines, compared weakly, or "*".
@@ -288,9 +295,6 @@ type envBody struct {
 // env is GET /v1/env.
 func (l *Local) env(r *request) error {
 	if err := l.authenticate(r); err != nil {
-		return err
-	}
-	if err := r.acceptable(); err != nil {
 		return err
 	}
 	e := r.env

@@ -62,10 +62,7 @@ func (t *localToken) read() ([sha256.Size]byte, error) {
 // check compares a request's token. The file is read again at most once a
 // second, content and all: Kubernetes swaps a symlink two folders up, which no
 // time stamp of the file shows. A failed reading keeps the last good token.
-func (t *localToken) check(given []byte) error {
-	if t == nil {
-		return nil
-	}
+func (t *localToken) check(given value) error {
 	now := time.Now()
 	if next := t.next.Load(); now.UnixNano() > next && t.next.CompareAndSwap(next, now.Add(tokenReload).UnixNano()) {
 		if d, err := t.read(); err != nil {
@@ -74,8 +71,8 @@ func (t *localToken) check(given []byte) error {
 			t.digest.Store(&d)
 		}
 	}
-	d := sha256.Sum256(given)
-	if subtle.ConstantTimeCompare(d[:], t.digest.Load()[:]) != 1 {
+	d := sha256.Sum256(given.text)
+	if subtle.ConstantTimeCompare(d[:], t.digest.Load()[:]) != 1 || given.times != 1 {
 		return fault.New(fault.Unauthenticated, "X-Patchbay-Token is missing or wrong")
 	}
 	return nil
