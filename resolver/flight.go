@@ -500,9 +500,12 @@ func (r *Resolver) claim() bool {
 var errAway = fault.New(fault.Unavailable, "the database is away").WithRetryAfter(time.Second)
 
 // briefly is how long an outage may have lasted for callers to wait for its end;
-// later they wait for a try that is under way only.
+// later they wait for a try that is under way only. Nobody begins a wait after
+// enough: a caller must learn of the outage before its own deadline (2 s), or all
+// it learns is that.
 const (
 	briefly  = 2 * time.Second
+	enough   = 800 * time.Millisecond
 	oneTry   = 50 * time.Millisecond
 	wakeOver = 200 * time.Millisecond // spreads those who wait for the same moment
 )
@@ -510,13 +513,14 @@ const (
 // mayAsk returns nil when the database may be asked: it is not away, or this is
 // the one try that is due. A brief outage is waited through.
 func (r *Resolver) mayAsk(ctx context.Context) error {
+	begun := r.clock.now()
 	for range 4 {
 		at := r.retryAt.Load()
 		if at == 0 || r.claim() {
 			return nil
 		}
 		now := r.clock.now()
-		if now.since(instant(r.awaySince.Load())) > briefly {
+		if now.since(instant(r.awaySince.Load())) > briefly || now.since(begun) > enough {
 			break
 		}
 		sleep(ctx, instant(at).since(now)+rand.N(wakeOver))
