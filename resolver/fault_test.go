@@ -116,6 +116,7 @@ func underFaults(t *testing.T, rnd *rand.Rand) {
 		replaced[current], current = time.Now(), next
 	}
 	connectedChecks := 0
+	var lost time.Time
 	read := func(healed bool) {
 		for i, r := range sidecars {
 			connected := r.Connected()
@@ -144,7 +145,9 @@ func underFaults(t *testing.T, rnd *rand.Rand) {
 				t.Fatalf("sidecar %d serves what was replaced %v ago, as stale", i, old)
 			case !a.Stale && old > ttl:
 				t.Fatalf("sidecar %d serves what was replaced %v ago, as fresh", i, old)
-			case connected && !a.Stale && old > time.Second:
+			case connected && !a.Stale && old > time.Second && time.Since(lost) > ttl+5*time.Second:
+				// A reader slower than the loss may bring a key back as it read it; then
+				// ttl is the bound. It is a flight's time longer after the loss.
 				t.Fatalf("sidecar %d is connected and serves what was replaced %v ago", i, old)
 			}
 			if connected {
@@ -196,7 +199,10 @@ func underFaults(t *testing.T, rnd *rand.Rand) {
 			server.with(func() { server.down = true })
 			undo = append(undo, func() { server.with(func() { server.down = false }) })
 		},
-		func() { server.with(func() { clear(server.revs) }) },
+		func() { // keys are lost and nothing tells of it: the server lives on
+			server.with(func() { clear(server.revs) })
+			lost = time.Now()
+		},
 		func() { // the database is away for the sidecars
 			w.with(func() { w.down = true })
 			undo = append(undo, func() { w.with(func() { w.down = false }) })

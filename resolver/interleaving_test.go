@@ -916,3 +916,27 @@ func TestTokenEnds(t *testing.T) {
 		}
 	})
 }
+
+// The limit of what one key can do: it vanishes alone (evicted, deleted by hand)
+// after a change was told, and a reader that began before the change brings it
+// back. Those who did not hear of the change serve the old answer until ttl has
+// passed since the reading, and no longer.
+func TestSlowReaderAfterALostKey(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, s := newWorld(), newShared()
+		slow := newResolver(t, w, func(o *Options) { o.Shared = s })
+		reading, release := heldRead(w)
+		old := ask(slow, 0)
+		<-reading
+		revision := w.set("two", "secret-two")
+		s.with(func() { s.revs[acme] = revision; delete(s.revs, acme) })
+		time.Sleep(4 * time.Second)
+		release()
+		<-old
+		other := newResolver(t, w, func(o *Options) { o.Shared = s })
+		mustResolve(t, other, 0)
+		time.Sleep(57 * time.Second)
+		wantBucket(t, mustResolve(t, other, 0), "two")
+		wantBucket(t, mustResolve(t, slow, 0), "two")
+	})
+}

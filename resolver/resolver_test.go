@@ -71,12 +71,16 @@ func TestHitAllocatesNothing(t *testing.T) {
 	r := newResolver(t, newWorld(), nil)
 	mustResolve(t, r, 0)
 	ctx := context.Background()
-	if n := testing.AllocsPerRun(1000, func() {
-		if _, err := r.Resolve(ctx, slot, 0); err != nil {
-			t.Fatal(err)
+	// A thousand a run: the average is rounded down, and one in sixteen would
+	// pass for none.
+	if n := testing.AllocsPerRun(20, func() {
+		for range 1000 {
+			if _, err := r.Resolve(ctx, slot, 0); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}); n != 0 {
-		t.Errorf("a memory hit allocates %v times", n)
+		t.Errorf("a thousand memory hits allocate %v times", n)
 	}
 }
 

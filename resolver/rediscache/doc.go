@@ -7,4 +7,10 @@
 // so that scripts over a tenant's keys work on a cluster. It imports resolver,
 // connector, tenant and internal packages. Losing Redis costs latency only:
 // errors are fault.Unavailable and the caller goes on to the database.
+//
+// Not guaranteed: that a revision key which vanishes alone, without a restart, is
+// missed. A reader that began before can bring it back as it read it, and then a
+// sidecar that did not hear of the change is bound by its ttl only. Revision keys
+// have no expiry and entries do: with the eviction policies noeviction and
+// volatile-* none vanishes.
 package rediscache

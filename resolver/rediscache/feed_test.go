@@ -175,7 +175,7 @@ func TestChangeReachesSidecars(t *testing.T) {
 	background(t, relay.Run)
 	first, second := sidecar(t, w, c), sidecar(t, w, open(t, s, func(o *Options) { o.Prefix = c.prefix }))
 	connected := func() bool { return first.Connected() && second.Connected() }
-	wait(t, "connected", 5*time.Second, connected)
+	wait(t, "connected", 10*time.Second, connected)
 
 	if b, a := bucketOf(t, first); b != "one" || a.Source != resolver.FromDatabase {
 		t.Fatalf("%q from %s", b, a.Source)
@@ -188,12 +188,12 @@ func TestChangeReachesSidecars(t *testing.T) {
 	}
 	w.change("two")
 	for _, r := range []*resolver.Resolver{first, second} {
-		wait(t, "the change arrives", time.Second, func() bool { b, _ := bucketOf(t, r); return b == "two" })
+		wait(t, "the change arrives", 5*time.Second, func() bool { b, _ := bucketOf(t, r); return b == "two" })
 	}
 
 	// Frozen: nobody is connected any more, and answers go on.
 	s.Pause()
-	wait(t, "not connected to a frozen Redis", 2*time.Second, func() bool { return !first.Connected() && !second.Connected() })
+	wait(t, "not connected to a frozen Redis", 5*time.Second, func() bool { return !first.Connected() && !second.Connected() })
 	if b, _ := bucketOf(t, first); b != "two" {
 		t.Errorf("%q", b)
 	}
@@ -204,11 +204,11 @@ func TestChangeReachesSidecars(t *testing.T) {
 	// restarted server can't know.
 	s.Kill()
 	w.change("three")
-	wait(t, "not connected to nothing", 2*time.Second, func() bool { return !first.Connected() })
+	wait(t, "not connected to nothing", 5*time.Second, func() bool { return !first.Connected() })
 	s.Start(t)
 	wait(t, "connected to the new server", 10*time.Second, connected)
 	for _, r := range []*resolver.Resolver{first, second} {
-		wait(t, "the change arrives", time.Second, func() bool { b, _ := bucketOf(t, r); return b == "three" })
+		wait(t, "the change arrives", 5*time.Second, func() bool { b, _ := bucketOf(t, r); return b == "three" })
 	}
 	if relay.Replayed.Load() == 0 {
 		t.Error("nothing was sent again")
