@@ -53,7 +53,8 @@ func (o *Options) setDefaults() {
 	}
 }
 
-// Stats counts what a Resolver did, for metrics. All fields only grow.
+// Stats counts what a Resolver did, for metrics. All fields but ClockSkewSeconds
+// only grow.
 type Stats struct {
 	DatabaseReads    atomic.Int64 // slots and connectors read from the database
 	RevisionReads    atomic.Int64 // batched revision statements
@@ -135,6 +136,9 @@ func New(o Options) (*Resolver, error) {
 }
 
 // Resolve answers a slot with nothing older than revision minimum (0: any).
+// With a negative answer (no default, suspended, unknown) the Answer still tells
+// its revision, age and whether it is stale. A caller's end of ctx ends only its
+// own waiting; one whose deadline passes is served what is held, as stale.
 // Errors: fault.NotFound (unknown tenant), fault.NoDefaultConnector,
 // fault.TenantSuspended, fault.PermissionDenied (inactive organization),
 // fault.NeedsReauthorization, fault.Conflict (minimum above the database's
