@@ -15,6 +15,7 @@ import (
 	"github.com/patchbay-dev/patchbay/internal/fault"
 	"github.com/patchbay-dev/patchbay/internal/obs"
 	"github.com/patchbay-dev/patchbay/tenant"
+	"github.com/patchbay-dev/patchbay/vault"
 )
 
 // checkTimeout bounds the look at one dependency.
@@ -54,7 +55,7 @@ func runCheck(ctx context.Context, s streams, cfg *config.Config) error {
 	}
 	rows := []row{
 		{"postgres", func(ctx context.Context) error { return checkPostgres(ctx, u.store) }},
-		{"vault", func(ctx context.Context) error { return awaitReady(ctx, u.secrets.Ready) }},
+		{"vault", func(ctx context.Context) error { return awaitLogin(ctx, u.secrets) }},
 	}
 	if u.redis != nil {
 		rows = append(rows, row{"redis", u.redis.Ping})
@@ -113,17 +114,17 @@ func clockSkew(before, at, after time.Time) time.Duration {
 	return max(before.Sub(at), at.Sub(after), 0)
 }
 
-// awaitReady polls a dependency that gets ready by itself.
-func awaitReady(ctx context.Context, ready func(context.Context) error) error {
+// awaitLogin waits for the outcome of the first login, which is under way.
+func awaitLogin(ctx context.Context, v *vault.Client) error {
 	for {
-		err := ready(ctx)
-		if err == nil {
-			return nil
+		err := v.Ready(ctx)
+		if err == nil || v.Status().LastError != "" {
+			return err
 		}
 		select {
 		case <-ctx.Done():
 			return err
-		case <-time.After(50 * time.Millisecond):
+		case <-time.After(10 * time.Millisecond):
 		}
 	}
 }

@@ -18,7 +18,14 @@ import (
 	"github.com/patchbay-dev/patchbay/internal/testenv"
 )
 
-func TestMain(m *testing.M) { testenv.Main(m) }
+func TestMain(m *testing.M) {
+	code := m.Run()
+	testenv.Stop()
+	if built.dir != "" {
+		_ = os.RemoveAll(built.dir) // a temporary folder
+	}
+	os.Exit(code)
+}
 
 // patience bounds every wait: far above what anything takes on a busy machine.
 const patience = 30 * time.Second
