@@ -1,10 +1,8 @@
 package e2e
 
 import (
-	"fmt"
 	"net/http"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 )
@@ -163,173 +161,108 @@ func (f *fleet) refused(s *process, token, category string, clear bool) {
 	}
 }
 
-// A sidecar starts while an upstream is away: live, not ready where it can't
-// serve, a line that says so, and up by itself when the upstream comes.
+// A process starts while an upstream is away: live, not ready where it can't
+// serve, one line that says so, and up by itself when the upstream comes.
 func TestUpstreamAbsentAtStart(t *testing.T) {
 	t.Parallel()
 	for _, row := range []struct {
-		name  string
-		of    func(f *fleet) server
-		ready bool
+		name                       string
+		of                         func(f *fleet) server
+		sidecarReady, controlReady bool
 	}{
-		{"redis", func(f *fleet) server { return f.redis }, true},
-		{"postgres", func(f *fleet) server { return f.pg }, false},
-		{"vault", func(f *fleet) server { return f.vault }, false},
+		{"redis", func(f *fleet) server { return f.redis }, true, true},
+		{"postgres", func(f *fleet) server { return f.pg }, false, false},
+		{"vault", func(f *fleet) server { return f.vault }, false, true},
 	} {
-		t.Run(row.name, func(t *testing.T) {
-			t.Parallel()
-			f := newFleet(t, options{private: true})
-			f.importFile(f.file("tenant.xml", bucketFile("initech", 1))).ok(t)
-			row.of(f).Kill()
-			s := f.start(nil, "serve", "--config", f.config("sidecar", "sidecar", ""))
-			f.eventually("live", func() bool { return s.probe("/livez") == http.StatusOK })
-			f.eventually("a line that names it", func() bool { return strings.Contains(s.output(), `"dependency":"`+row.name+`"`) })
-			token := f.token("initech", "hq")
-			if row.ready {
-				f.eventually("ready", func() bool { return s.probe("/readyz") == http.StatusOK })
-				if a := s.get("/v1/resolve/storage", token); a.code != http.StatusOK {
-					t.Errorf("%d %s", a.code, a.body)
+		for name, way := range outages {
+			t.Run(row.name+" "+name, func(t *testing.T) {
+				t.Parallel()
+				f := newFleet(t, options{private: true})
+				p := f.newPair("initech")
+				upstream := way(t, row.of(f))
+				upstream.down()
+				s := f.start(nil, "serve", "--config", f.config("sidecar", "sidecar", ""))
+				admin := f.start(nil, "admin", "--config", f.config("admin", "admin", ""))
+				for process, ready := range map[*process]bool{s: row.sidecarReady, admin: row.controlReady} {
+					f.eventually("live", func() bool { return process.probe("/livez") == http.StatusOK })
+					f.eventually("a line that names it", func() bool { return strings.Contains(process.output(), `"dependency":"`+row.name+`"`) })
+					if ready {
+						f.eventually("ready", func() bool { return process.probe("/readyz") == http.StatusOK })
+					} else if code := process.probe("/readyz"); code != http.StatusServiceUnavailable {
+						t.Errorf("%s: readyz %d", process.args[0], code)
+					}
 				}
-			} else {
-				if code := s.probe("/readyz"); code != http.StatusServiceUnavailable {
-					t.Errorf("readyz %d", code)
+				if row.sidecarReady {
+					if n := p.is(s); n != 0 {
+						t.Errorf("an answer without %s: %d", row.name, n)
+					}
+				} else {
+					f.refused(s, p.token, "storage", name == "killed")
 				}
-				a := s.get("/v1/resolve/storage", token)
-				if a.code != http.StatusServiceUnavailable || a.Code != "unavailable" || a.header.Get("Retry-After") == "" {
-					t.Errorf("%d %v %s", a.code, a.header, a.body)
+				upstream.back()
+				s.connected()
+				admin.ready()
+				f.eventually("an answer", func() bool { return p.is(s) == 0 })
+				p.heard(s, 1, p.write(1))
+				for _, process := range []*process{s, admin} {
+					if n := strings.Count(process.output(), `"dependency":"`+row.name+`","error"`); n != 1 {
+						t.Errorf("%s: %d lines for one outage", process.args[0], n)
+					}
 				}
-			}
-			row.of(f).Start(t)
-			s.ready()
-			f.eventually("an answer", func() bool { return s.get("/v1/resolve/storage", token).code == http.StatusOK })
-			if n := strings.Count(s.output(), `"dependency":"`+row.name+`","error"`); n != 1 {
-				t.Errorf("%d lines for one outage", n)
-			}
-		})
+			})
+		}
 	}
 }
 
-// Redis loses what it knew; a change right after it must not be missed for long,
-// and no old entry may come back.
+// Redis loses what it knew, again and again, while a tenant changes: no old
+// answer outlives its time, in sidecars that run and in one that starts.
 func TestRedisLosesEverything(t *testing.T) {
 	t.Parallel()
+	command := func(args ...string) func(t *testing.T, f *fleet) {
+		return func(t *testing.T, f *fleet) {
+			if _, err := f.redis.Command(args...); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
 	for name, lose := range map[string]func(t *testing.T, f *fleet){
-		"flushed": func(t *testing.T, f *fleet) {
-			if _, err := f.redis.Command("FLUSHALL"); err != nil {
-				t.Fatal(err)
-			}
-		},
-		"restarted": func(t *testing.T, f *fleet) { f.redis.Kill(); f.redis.Start(t) },
-		"revision key lost": func(t *testing.T, f *fleet) {
-			if _, err := f.redis.Command("DEL", "pb:{initech}:rev"); err != nil {
-				t.Fatal(err)
-			}
-		},
-		"revision key rewound": func(t *testing.T, f *fleet) {
-			if _, err := f.redis.Command("SET", "pb:{initech}:rev", "1"); err != nil {
-				t.Fatal(err)
-			}
-		},
+		"flushed":              command("FLUSHALL"),
+		"restarted":            func(t *testing.T, f *fleet) { f.redis.Kill(); f.redis.Start(t) },
+		"revision key lost":    command("DEL", "pb:{initech}:rev"),
+		"revision key rewound": command("SET", "pb:{initech}:rev", "1"),
+		"connections lost":     command("CLIENT", "KILL", "TYPE", "pubsub"),
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			f := newFleet(t, options{})
+			f := newFleet(t, options{cache: "{ttl: 5s, negative_ttl: 5s}"})
 			f.control()
-			file := f.file("tenant.xml", bucketFile("initech", 1))
-			f.importFile(file).ok(t)
+			p := f.newPair("initech")
 			a, b := f.serve(), f.serve()
-			token := f.token("initech", "hq")
 			for _, s := range []*process{a, b} {
-				if got := s.get("/v1/resolve/storage", token); got.Config["bucket"] != "bucket-1" {
-					t.Fatalf("%s", got.body)
+				if n := p.is(s); n != 0 {
+					t.Fatal(n)
 				}
 			}
-			for n := 2; n <= 4; n++ {
-				lose(t, f)
-				f.file("tenant.xml", bucketFile("initech", n))
-				f.importFile(file).ok(t)
-				committed := time.Now()
-				// Connected again within a second or two, and from then on right; a
-				// connected one within a second. Whoever is not connected says so by
-				// its Age, and is right once its ttl has passed.
+			w := p.watch(1, nil, a, b)
+			for n := 1; n <= 4; n++ {
+				before := n%2 == 0
+				if before {
+					lose(t, f)
+				}
+				committed := p.write(n)
+				if !before {
+					lose(t, f) // what the change announced is forgotten too
+				}
 				for _, s := range []*process{a, b} {
-					f.eventually("the change is served", func() bool {
-						return s.get("/v1/resolve/storage", token).Config["bucket"] == fmt.Sprintf("bucket-%d", n)
-					})
-					if took := time.Since(committed); took > 5*time.Second {
-						t.Errorf("after %s", took)
-					}
+					p.heard(s, n, committed)
 					s.connected()
 				}
-				// A third sidecar, which knows nothing, must not find an old entry.
-				c := f.serve()
-				if got := c.get("/v1/resolve/storage", token); got.Config["bucket"] != fmt.Sprintf("bucket-%d", n) {
-					t.Errorf("a new sidecar answers %s", got.body)
-				}
-				c.kill()
 			}
+			// A sidecar that knows nothing must not find an old entry.
+			if n := p.is(f.serve()); n != 4 {
+				t.Errorf("a new sidecar answers %d", n)
+			}
+			w.end()
 		})
-	}
-}
-
-// kill -9 of any process at any moment: what was acknowledged stays and
-// resolves, what was not leaves nothing half-done.
-func TestKilledProcesses(t *testing.T) {
-	t.Parallel()
-	f := newFleet(t, options{})
-	admin := f.control()
-	file := f.file("tenant.xml", bucketFile("initech", 1))
-	f.importFile(file).ok(t)
-	s := f.serve()
-	token := f.token("initech", "hq")
-	var wg sync.WaitGroup
-	for n := 2; n <= 7; n++ {
-		// One import is killed at some moment of its life...
-		f.file("tenant.xml", bucketFile("initech", n))
-		p := f.start(nil, "import", "--config", f.config("admin", "admin", ""), file)
-		time.Sleep(time.Duration(n*15) * time.Millisecond) // any moment will do
-		p.kill()
-		// ...while the relay and the sidecar are too.
-		wg.Go(func() { admin.kill() })
-		wg.Go(func() { s.kill() })
-		wg.Wait()
-		s.begin()
-		s.ready()
-		got := s.get("/v1/resolve/storage", token)
-		if got.code != http.StatusOK {
-			t.Fatalf("%d %s", got.code, got.body)
-		}
-		var a, b int
-		_, _ = fmt.Sscanf(fmt.Sprint(got.Config["bucket"]), "bucket-%d", &a)
-		_, _ = fmt.Sscanf(fmt.Sprint(got.Config["secret_access_key"]), "secret-%d", &b)
-		if a != b || a != n && a != n-1 {
-			t.Fatalf("half an import: %s", got.body)
-		}
-		// The same import again completes what was begun, and is acknowledged.
-		f.importFile(file).ok(t)
-		admin.begin()
-		admin.ready()
-		s.connected()
-		f.within(2*time.Second, "the acknowledged import is served", func() bool {
-			return s.get("/v1/resolve/storage", token).Config["bucket"] == fmt.Sprintf("bucket-%d", n)
-		})
-	}
-}
-
-// On SIGTERM a sidecar is not ready, live to the end, and leaves with 0.
-func TestDrain(t *testing.T) {
-	t.Parallel()
-	f := newFleet(t, options{})
-	f.importFile(f.file("tenant.xml", bucketFile("initech", 1))).ok(t)
-	s := f.start(nil, "serve", "--config", f.config("sidecar", "sidecar", ""))
-	s.ready()
-	if a := s.get("/v1/resolve/storage", f.token("initech", "hq")); a.code != http.StatusOK {
-		t.Fatalf("%d %s", a.code, a.body)
-	}
-	if code := s.stop(); code != 0 {
-		t.Errorf("exit %d\n%s", code, s.output())
-	}
-	if !strings.Contains(s.output(), "draining") {
-		t.Errorf("no word of the drain:\n%s", s.output())
 	}
 }

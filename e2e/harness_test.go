@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -243,8 +244,11 @@ func (f *fleet) start(env []string, args ...string) *process {
 	f.Helper()
 	port := func() string { return fmt.Sprintf("127.0.0.1:%d", testenv.FreePort(f)) }
 	p := &process{f: f, local: port(), admin: port(), probes: port(), args: args}
-	p.env = append([]string{"HOME=" + f.dir, "PATH=/usr/bin:/bin", "PATCHBAY_LOCAL_LISTEN=" + p.local,
+	p.env = append([]string{"HOME=" + f.dir, "PATH=/usr/bin:/bin",
 		"PATCHBAY_ADMIN_LISTEN=" + p.admin, "PATCHBAY_PROBES_LISTEN=" + p.probes}, env...)
+	if !strings.Contains(strings.Join(env, "\n"), "PATCHBAY_LOCAL_SOCKET=") { // the two exclude each other
+		p.env = append(p.env, "PATCHBAY_LOCAL_LISTEN="+p.local)
+	}
 	f.logs = append(f.logs, p)
 	p.begin()
 	f.Cleanup(func() {
@@ -394,6 +398,14 @@ func (a answer) revision(t testing.TB) int64 {
 
 // client has no proxy and room for many callers at once.
 var client = &http.Client{Timeout: patience, Transport: &http.Transport{MaxIdleConnsPerHost: 64}}
+
+// unixClient speaks to a Unix socket, whatever the URL's host.
+func unixClient(socket string) *http.Client {
+	return &http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, "unix", socket)
+	}}}
+}
 
 // get asks the local API. headers are "Name: value".
 func (p *process) get(path, token string, headers ...string) answer {
