@@ -141,12 +141,10 @@ func CodeOf(err error) Code {
 	if err == nil {
 		return ""
 	}
-	var e *Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*Error](err); ok {
 		return e.code
 	}
-	var c Code
-	if errors.As(err, &c) {
+	if c, ok := errors.AsType[Code](err); ok {
 		return c
 	}
 	return Internal
@@ -155,8 +153,7 @@ func CodeOf(err error) Code {
 // Message returns the public message of err, "" when it has none (an
 // unclassified error never has one).
 func Message(err error) string {
-	var e *Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*Error](err); ok {
 		return e.message
 	}
 	return ""
@@ -164,8 +161,7 @@ func Message(err error) string {
 
 // Violations returns the violations of the outermost Error in err's tree.
 func Violations(err error) []Violation {
-	var e *Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*Error](err); ok {
 		return e.violations
 	}
 	return nil
@@ -173,8 +169,7 @@ func Violations(err error) []Violation {
 
 // RetryAfter returns when the caller should come back, 0 when not stated.
 func RetryAfter(err error) time.Duration {
-	var e *Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*Error](err); ok {
 		return e.retryAfter
 	}
 	return 0

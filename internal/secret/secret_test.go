@@ -108,12 +108,12 @@ func TestNoEncodingHoldsASecret(t *testing.T) {
 func TestNoLogHoldsASecret(t *testing.T) {
 	t.Parallel()
 	for name, v := range forms() {
-		for handler, make := range map[string]func(*bytes.Buffer) slog.Handler{
+		for handler, open := range map[string]func(*bytes.Buffer) slog.Handler{
 			"JSON": func(b *bytes.Buffer) slog.Handler { return slog.NewJSONHandler(b, nil) },
 			"text": func(b *bytes.Buffer) slog.Handler { return slog.NewTextHandler(b, nil) },
 		} {
 			var b bytes.Buffer
-			slog.New(make(&b)).With("held", v).Info("x", "given", v, slog.Group("g", "deep", v))
+			slog.New(open(&b)).With("held", v).Info("x", "given", v, slog.Group("g", "deep", v))
 			if leak(b.String()) {
 				t.Errorf("%s in a %s log: %s", name, handler, b.String())
 			}
