@@ -88,8 +88,9 @@ const maxKeys = 64
 
 // parseJWKS returns the keys of a set that fit at least one of the algorithms.
 // Keys that don't (encryption keys, shared secrets, future types, RSA below
-// 2048 bits) are skipped, as RFC 7517 section 5 asks; a set without a usable
-// key is an error.
+// 2048 bits) are skipped, as RFC 7517 section 5 asks, and so is a key whose
+// private half lies beside it: whoever can read the set can sign with it. A set
+// without a usable key is an error.
 func parseJWKS(raw []byte, algs []string) ([]*key, error) {
 	var set struct {
 		Keys []json.RawMessage `json:"keys"`
@@ -99,19 +100,26 @@ func parseJWKS(raw []byte, algs []string) ([]*key, error) {
 		return nil, errors.New("parse key set: not a JSON object with keys")
 	}
 	var keys []*key
+	exposed := 0
 	for _, one := range set.Keys {
-		if k := parseJWK(one, algs); k != nil {
-			keys = append(keys, k)
+		var m jwkset.JWKMarshal
+		switch {
+		case json.Unmarshal(one, &m) != nil:
+		case m.D != "":
+			exposed++
+		default:
+			if k := parseJWK(m, algs); k != nil {
+				keys = append(keys, k)
+			}
 		}
+	}
+	if len(keys) == 0 && exposed > 0 {
+		return nil, errors.New("the key set holds private keys: publish their public halves only")
 	}
 	return usable(keys, len(set.Keys))
 }
 
-func parseJWK(raw json.RawMessage, algs []string) *key {
-	var m jwkset.JWKMarshal
-	if json.Unmarshal(raw, &m) != nil {
-		return nil
-	}
+func parseJWK(m jwkset.JWKMarshal, algs []string) *key {
 	if m.USE != "" && m.USE != jwkset.UseSig {
 		return nil
 	}

@@ -28,6 +28,10 @@ func TestMemoryIsBounded(t *testing.T) {
 	if w := m.cache.WeightedSize(); w > bound || w < bound/2 {
 		t.Errorf("holds %d bytes of at most %d", w, bound)
 	}
+	// The bytes bound the count too: no entry is charged less than its overhead.
+	if n := m.cache.EstimatedSize(); n > bound/entryOverhead {
+		t.Errorf("holds %d tokens in %d bytes", n, bound)
+	}
 }
 
 func TestSweep(t *testing.T) {

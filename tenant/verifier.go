@@ -22,7 +22,7 @@ const (
 	leeway = 30 * time.Second
 	// sweepEvery is how often dead tokens leave the memory.
 	sweepEvery = time.Minute
-	// latest bounds exp: 9999-12-31, the last day that RFC 3339 can write.
+	// latest bounds exp and nbf: 9999-12-31, the last day that RFC 3339 can write.
 	latest = 253402300799
 )
 
@@ -188,9 +188,14 @@ func (v *Verifier) verify(token string) (*Env, *key, error) {
 	if err := is.validator.Validate(claims); err != nil {
 		return nil, nil, rejected(claimsMessage(err), err)
 	}
+	// A number beyond what a date can hold wraps around: such an nbf would be
+	// long past, and the token good, where it says never.
 	exp, err := claims.GetExpirationTime()
-	if err != nil || exp == nil || exp.Unix() > latest || exp.Unix() <= 0 {
+	if err != nil || exp == nil || !isDate(exp) {
 		return nil, nil, rejected("the token's expiry is malformed", err)
+	}
+	if nbf, err := claims.GetNotBefore(); err != nil || nbf != nil && !isDate(nbf) {
+		return nil, nil, rejected("the token's start of validity is malformed", err)
 	}
 	env, err := is.makeEnv(claims, exp.Time)
 	if err != nil {
@@ -198,6 +203,8 @@ func (v *Verifier) verify(token string) (*Env, *key, error) {
 	}
 	return env, k, nil
 }
+
+func isDate(d *jwt.NumericDate) bool { return d.Unix() >= 0 && d.Unix() <= latest }
 
 // checkSignature returns the key that signed the token.
 func (is *issuer) checkSignature(token string, parsed *jwt.Token) (*key, error) {
