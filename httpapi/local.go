@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -59,7 +60,13 @@ type LocalOptions struct {
 	TokenFile         string   // "" asks for no second token
 	Deadline          time.Duration
 	UnixSocket        bool // the listener is a Unix socket: its mode guards it, not the Host
+
+	timeouts timeouts // zero ones are the defaults
 }
+
+// timeouts are how long a connection may take for a whole request, for reading
+// an answer, and between requests.
+type timeouts struct{ read, write, idle time.Duration }
 
 // Local is the local API (DESIGN 3.2).
 type Local struct {
@@ -110,6 +117,10 @@ func NewLocal(o LocalOptions) (*Local, error) {
 		l.refuse(c, fromFiber(err))
 		return nil
 	})
+	server := l.app.Server()
+	server.ReadTimeout = cmp.Or(o.timeouts.read, server.ReadTimeout)
+	server.WriteTimeout = cmp.Or(o.timeouts.write, server.WriteTimeout)
+	server.IdleTimeout = cmp.Or(o.timeouts.idle, server.IdleTimeout)
 	route := func(pattern string, h func(*request) error) {
 		m := requests.Route(pattern)
 		l.app.All(pattern, func(c *fiber.Ctx) error { l.serve(c, pattern, m, h); return nil })

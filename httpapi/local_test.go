@@ -96,6 +96,7 @@ type world struct {
 	t     *testing.T
 	kit   *tenanttest.Kit
 	table *table
+	local *Local
 	addr  string
 	log   *lockedBuffer
 	reg   *obs.Registry
@@ -112,6 +113,10 @@ func (l *lockedBuffer) Write(p []byte) (int, error) {
 	return l.b.Write(p)
 }
 func (l *lockedBuffer) String() string { l.mu.Lock(); defer l.mu.Unlock(); return l.b.String() }
+
+func testLog(w io.Writer) *slog.Logger {
+	return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: slog.LevelDebug}))
+}
 
 func start(t *testing.T, change func(*LocalOptions)) *world {
 	t.Helper()
@@ -132,7 +137,7 @@ func start(t *testing.T, change func(*LocalOptions)) *world {
 	}
 	o := LocalOptions{
 		Verifier: v, Resolver: w.table, Categories: categories{"storage", "email"}, Registry: w.reg,
-		Log: slog.New(slog.NewJSONHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Log: testLog(w.log),
 	}
 	if change != nil {
 		change(&o)
@@ -141,6 +146,7 @@ func start(t *testing.T, change func(*LocalOptions)) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
+	w.local = l
 	var ln net.Listener
 	if o.UnixSocket {
 		w.addr = filepath.Join(t.TempDir(), "s")
@@ -308,6 +314,73 @@ func TestBadInput(t *testing.T) {
 		"minimum above":        {"GET /v1/resolve/storage HTTP/1.1\r\n" + host + auth + "X-Patchbay-Min-Revision: 8\r\n", 409, "conflict"},
 		"another format":       {"GET /v1/resolve/storage?format=xml HTTP/1.1\r\n" + host + auth, 406, "not_acceptable"},
 		"not HTTP":             {"GET\r\n", 400, "invalid_argument"},
+
+		"host twice":                {"GET /v1/env HTTP/1.1\r\nHost: evil.example\r\n" + host + auth, 400, "invalid_argument"},
+		"host twice, equal":         {"GET /v1/env HTTP/1.1\r\n" + host + host + auth, 400, "invalid_argument"},
+		"host twice in HTTP/1.0":    {"GET /v1/env HTTP/1.0\r\nHost: evil.example\r\n" + host + auth, 400, "invalid_argument"},
+		"host with user":            {"GET /v1/env HTTP/1.1\r\nHost: localhost@evil.example\r\n" + auth, 403, "permission_denied"},
+		"host with a dot":           {"GET /v1/env HTTP/1.1\r\nHost: localhost.\r\n" + auth, 403, "permission_denied"},
+		"host of loopback by name":  {"GET /v1/env HTTP/1.1\r\nHost: 127.0.0.2\r\n" + auth, 403, "permission_denied"},
+		"HTTP/1.0 without host":     {"GET /v1/env HTTP/1.0\r\n" + auth, 403, "permission_denied"},
+		"HTTP/2 by hope":            {"PRI * HTTP/2.0\r\n" + host, 403, "permission_denied"},
+		"target in two slashes":     {"GET //localhost/v1/env HTTP/1.1\r\n" + host + auth, 403, "permission_denied"},
+		"target a star":             {"GET * HTTP/1.1\r\n" + host + auth, 403, "permission_denied"},
+		"absolute target of ours":   {"GET http://localhost/v1/env HTTP/1.1\r\n" + host + auth, 403, "permission_denied"},
+		"fragment":                  {"GET /v1/env#x HTTP/1.1\r\n" + host + auth, 400, "invalid_argument"},
+		"space before a colon":      {"GET /v1/env HTTP/1.1\r\n" + host + auth + "Origin : http://x\r\n", 400, "invalid_argument"},
+		"space in authorization":    {"GET /v1/env HTTP/1.1\r\n" + host + "Authorization : Bearer x\r\n", 400, "invalid_argument"},
+		"origin empty":              {"GET /v1/env HTTP/1.1\r\n" + host + auth + "Origin:\r\n", 403, "permission_denied"},
+		"origin in upper case":      {"GET /v1/env HTTP/1.1\r\n" + host + auth + "ORIGIN: x\r\n", 403, "permission_denied"},
+		"x-forwarded-host":          {"GET /v1/env HTTP/1.1\r\n" + host + auth + "X-FORWARDED-HOST: localhost\r\n", 403, "permission_denied"},
+		"put with a body":           {"PUT /v1/env HTTP/1.1\r\n" + host + auth + "Content-Length: 2\r\n\r\n{}", 405, "method_not_allowed"},
+		"delete":                    {"DELETE /v1/connectors/x HTTP/1.1\r\n" + host + auth, 405, "method_not_allowed"},
+		"get in lower case":         {"get /v1/env HTTP/1.1\r\n" + host + auth, 405, "method_not_allowed"},
+		"post to nowhere":           {"POST /nowhere HTTP/1.1\r\n" + host + auth, 405, "method_not_allowed"},
+		"long URL":                  {"GET /v1/resolve/" + strings.Repeat("a", 17<<10) + " HTTP/1.1\r\n" + host + auth, 431, "too_large"},
+		"URL of 10 KB":              {"GET /v1/resolve/" + strings.Repeat("a", 10<<10) + " HTTP/1.1\r\n" + host + auth, 404, "unknown_category"},
+		"many headers":              {"GET /v1/env HTTP/1.1\r\n" + host + auth + strings.Repeat("X-A: b\r\n", 3000), 431, "too_large"},
+		"body too large":            {"GET /v1/env HTTP/1.1\r\n" + host + auth + "Content-Length: 100000\r\n\r\n" + strings.Repeat("x", 100_000), 413, "too_large"},
+		"two lengths":               {"GET /v1/env HTTP/1.1\r\n" + host + auth + "Content-Length: 1\r\nContent-Length: 2\r\n\r\nx", 400, "invalid_argument"},
+		"unknown transfer encoding": {"GET /v1/env HTTP/1.1\r\n" + host + auth + "Transfer-Encoding: gzip\r\n", 400, "invalid_argument"},
+		"NUL in a header":           {"GET /v1/env HTTP/1.1\r\n" + host + auth + "X: a\x00b\r\n", 400, "invalid_argument"},
+		"escaped route":             {"GET /v1/%65nv HTTP/1.1\r\n" + host + auth, 404, "not_found"},
+		"escaped slash":             {"GET /v1%2fenv HTTP/1.1\r\n" + host + auth, 404, "not_found"},
+		"dots":                      {"GET /v1/x/../env HTTP/1.1\r\n" + host + auth, 404, "not_found"},
+		"escaped dots":              {"GET /v1/resolve/%2e%2e/env HTTP/1.1\r\n" + host + auth, 404, "not_found"},
+		"slashes within":            {"GET /v1//env HTTP/1.1\r\n" + host + auth, 404, "not_found"},
+		"path parameter":            {"GET /v1/env;x=1 HTTP/1.1\r\n" + host + auth, 404, "not_found"},
+		"resolve, trailing slash":   {"GET /v1/resolve/ HTTP/1.1\r\n" + host + auth, 404, "not_found"},
+		"category, trailing slash":  {"GET /v1/resolve/storage/ HTTP/1.1\r\n" + host + auth, 404, "not_found"},
+		"category escaped":          {"GET /v1/resolve/%73torage HTTP/1.1\r\n" + host + auth, 404, "unknown_category"},
+		"category against grammar":  {"GET /v1/resolve/../../etc HTTP/1.1\r\n" + host + auth, 404, "not_found"},
+		"category of signs":         {"GET /v1/resolve/st%00orage';-- HTTP/1.1\r\n" + host + auth, 404, "unknown_category"},
+		"two bearers in one":        {"GET /v1/env HTTP/1.1\r\n" + host + "Authorization: Bearer Bearer " + w.token() + "\r\n", 401, "unauthenticated"},
+		"bearer with a tab":         {"GET /v1/env HTTP/1.1\r\n" + host + "Authorization: Bearer\t" + w.token() + "\r\n", 401, "unauthenticated"},
+		"empty authorization":       {"GET /v1/env HTTP/1.1\r\n" + host + "Authorization:\r\n", 401, "unauthenticated"},
+		"15 KB token":               {"GET /v1/env HTTP/1.1\r\n" + host + "Authorization: Bearer " + strings.Repeat("x", 15<<10) + "\r\n", 401, "unauthenticated"},
+		"bad token, bad id":         {"GET /v1/connectors/42 HTTP/1.1\r\n" + host + "Authorization: Bearer a.b.c\r\n", 401, "unauthenticated"},
+		"id in upper case":          {"GET /v1/connectors/" + strings.ToUpper(connectorID.String()) + " HTTP/1.1\r\n" + host + auth, 422, "invalid_argument"},
+		"id in braces":              {"GET /v1/connectors/{" + connectorID.String() + "} HTTP/1.1\r\n" + host + auth, 422, "invalid_argument"},
+		"id without dashes":         {"GET /v1/connectors/" + strings.ReplaceAll(connectorID.String(), "-", "") + " HTTP/1.1\r\n" + host + auth, 422, "invalid_argument"},
+		"id of version 4":           {"GET /v1/connectors/f47ac10b-58cc-4372-a567-0e02b2c3d479 HTTP/1.1\r\n" + host + auth, 422, "invalid_argument"},
+		"id of zeros":               {"GET /v1/connectors/00000000-0000-0000-0000-000000000000 HTTP/1.1\r\n" + host + auth, 422, "invalid_argument"},
+		"id, trailing slash":        {"GET /v1/connectors/" + connectorID.String() + "/ HTTP/1.1\r\n" + host + auth, 404, "not_found"},
+		"no id":                     {"GET /v1/connectors/ HTTP/1.1\r\n" + host + auth, 404, "not_found"},
+		"unknown parameter":         {"GET /v1/resolve/storage?organisation=lab HTTP/1.1\r\n" + host + auth, 422, "invalid_argument"},
+		"parameter in upper case":   {"GET /v1/env?Organization=lab HTTP/1.1\r\n" + host + auth, 422, "invalid_argument"},
+		"org as a NUL":              {"GET /v1/env?organization=lab%00 HTTP/1.1\r\n" + host + auth, 422, "invalid_argument"},
+		"org of 64":                 {"GET /v1/env HTTP/1.1\r\n" + host + auth + "X-Organization-Id: " + strings.Repeat("a", 64) + "\r\n", 422, "invalid_argument"},
+		"org in upper case":         {"GET /v1/env HTTP/1.1\r\n" + host + auth + "X-Organization-Id: HQ\r\n", 422, "invalid_argument"},
+		"org a star":                {"GET /v1/env HTTP/1.1\r\n" + host + auth + "X-Organization-Id: *\r\n", 422, "invalid_argument"},
+		"org a list":                {"GET /v1/env HTTP/1.1\r\n" + host + auth + "X-Organization-Id: hq, lab\r\n", 422, "invalid_argument"},
+		"org empty in header":       {"GET /v1/env HTTP/1.1\r\n" + host + auth + "X-Organization-Id:\r\n", 422, "invalid_argument"},
+		"format twice":              {"GET /v1/env?format=json&format=json HTTP/1.1\r\n" + host + auth, 422, "invalid_argument"},
+		"minimum with a sign":       {"GET /v1/resolve/storage HTTP/1.1\r\n" + host + auth + "X-Patchbay-Min-Revision: +1\r\n", 422, "invalid_argument"},
+		"minimum in hex":            {"GET /v1/resolve/storage HTTP/1.1\r\n" + host + auth + "X-Patchbay-Min-Revision: 0x1\r\n", 422, "invalid_argument"},
+		"minimum twice":             {"GET /v1/resolve/storage HTTP/1.1\r\n" + host + auth + "X-Patchbay-Min-Revision: 1\r\nX-Patchbay-Min-Revision: 1\r\n", 422, "invalid_argument"},
+		"minimum empty":             {"GET /v1/resolve/storage HTTP/1.1\r\n" + host + auth + "X-Patchbay-Min-Revision:\r\n", 422, "invalid_argument"},
+		"minimum just too huge":     {"GET /v1/resolve/storage HTTP/1.1\r\n" + host + auth + "X-Patchbay-Min-Revision: 9223372036854775808\r\n", 422, "invalid_argument"},
+		"minimum the greatest":      {"GET /v1/resolve/storage HTTP/1.1\r\n" + host + auth + "X-Patchbay-Min-Revision: 9223372036854775807\r\n", 409, "conflict"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := *w
@@ -322,6 +395,11 @@ func TestBadInput(t *testing.T) {
 			}
 			if res.Header.Get("Cache-Control") != "no-store" {
 				t.Error("a problem may be cached")
+			}
+			for _, echo := range []string{"evil", "eyJ", "xxxx", "nowhere", "organisation", "f47ac10b", ".."} {
+				if strings.Contains(body, echo) {
+					t.Errorf("the request is repeated: %s", body)
+				}
 			}
 		})
 	}

@@ -19,15 +19,16 @@ const (
 	internalDetail   = "Something went wrong on our side. The request id finds it in the log."
 )
 
-// Problem is an error as clients see it (RFC 9457).
+// Problem is an error as clients see it (RFC 9457). Every member is always there,
+// so that a client needs no case for its absence.
 type Problem struct {
 	Type      string            `json:"type"`
 	Title     string            `json:"title"`
 	Status    int               `json:"status"`
-	Detail    string            `json:"detail,omitempty"`
+	Detail    string            `json:"detail"`
 	Code      string            `json:"code"`
 	RequestID string            `json:"request_id"`
-	Errors    []fault.Violation `json:"errors,omitempty"`
+	Errors    []fault.Violation `json:"errors"`
 }
 
 // row is what the table says of a code.
@@ -109,13 +110,17 @@ func problemOf(err error, requestID string) Problem {
 	r := rowOf(codeOf(err))
 	p := Problem{
 		Type: problemType + string(r.code), Title: r.title, Status: r.status, Code: string(r.code), RequestID: requestID,
+		Errors: []fault.Violation{},
 	}
 	if r.code == fault.Internal {
 		// Whoever wrote a message for an internal error wrote it for the log.
 		p.Detail = internalDetail
 		return p
 	}
-	p.Detail, p.Errors = fault.Message(err), fault.Violations(err)
+	if p.Detail = fault.Message(err); p.Detail == "" {
+		p.Detail = r.title // a bare code has no message
+	}
+	p.Errors = append(p.Errors, fault.Violations(err)...)
 	return p
 }
 

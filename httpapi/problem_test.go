@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -41,8 +42,16 @@ func TestTable(t *testing.T) {
 		if p.Type != problemType+p.Code || p.Title == "" || p.RequestID != "id" || strings.Contains(fmt.Sprint(p), canary) {
 			t.Errorf("%s: %+v", code, p)
 		}
-		if p.Status == 500 && (p.Detail != internalDetail || p.Errors != nil) || p.Status != 500 && (p.Detail != "public" || len(p.Errors) != 1) {
+		if p.Status == 500 && (p.Detail != internalDetail || len(p.Errors) != 0) || p.Status != 500 && (p.Detail != "public" || len(p.Errors) != 1) {
 			t.Errorf("%s: detail %q, errors %v", code, p.Detail, p.Errors)
+		}
+		// Every member is there, with a bare code too.
+		for _, err := range []error{err, code} {
+			var members map[string]any
+			text, _ := json.Marshal(problemOf(err, "id"))
+			if err := json.Unmarshal(text, &members); err != nil || len(members) != 7 || members["detail"] == "" || members["errors"] == nil {
+				t.Errorf("%s: %s", code, text)
+			}
 		}
 	}
 }

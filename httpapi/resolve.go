@@ -139,9 +139,13 @@ func (l *Local) connector(r *request) error {
 	if err := l.authenticate(r); err != nil {
 		return err
 	}
-	id, err := connector.ParseID(r.c.Params("id"))
+	text := r.c.Params("id")
+	id, err := connector.ParseID(text)
 	if err != nil {
 		return err
+	}
+	if text[14] != '7' { // the canonical form has its version there
+		return fault.New(fault.InvalidArgument, "a connector id is a UUID of version 7")
 	}
 	r.conn = id
 	a, err := l.o.Resolver.Connector(r.ctx, resolver.ByID{Tenant: r.env.Tenant(), Organization: r.org, Connector: id}, r.minimum)
