@@ -20,6 +20,10 @@ func (p *parser) csv() {
 		p.csvError(err)
 		return
 	}
+	if len(header) > maxKeys {
+		p.problem(Position{1, 1}, "", "a record has at most %d fields", maxKeys)
+		return
+	}
 	columns := make([]string, len(header))
 	seen := map[string]bool{}
 	for i, h := range header {
@@ -50,9 +54,16 @@ func (p *parser) csv() {
 				continue
 			}
 			line, column := r.FieldPos(i)
+			if !p.spend() {
+				p.tooMany(Position{line, column})
+				return
+			}
 			rec.Fields = append(rec.Fields, p.csvField(columns[i], cells[i], rec.ID, Position{line, column}))
 		}
 		p.add(rec)
+		if p.overspent {
+			return
+		}
 	}
 }
 
@@ -63,7 +74,7 @@ func (p *parser) csvField(column, cell, record string, at Position) Field {
 	case isRef:
 		f.Name, f.Value = name, Value{Form: Ref, Text: strings.TrimSpace(cell)}
 	case column == "config":
-		v, keys, err := parseLiteral(cell, p.limits.Depth)
+		v, keys, err := parseLiteral(cell, p.limits.Depth, p.spendInside)
 		if err != nil {
 			p.problem(at, record, "config: %s", err.message)
 			break

@@ -20,9 +20,10 @@ func (e *literalError) Error() string { return e.message }
 // without sets, complex numbers and f-strings; Python reference, "Lexical
 // analysis"). It returns nil, bool, int64, float64, string, []any (lists and
 // tuples) or map[string]any, and where the top-level keys of a dict are.
-// Nothing is evaluated: a call, a name or an operator is an error.
-func parseLiteral(s string, depth int) (any, map[string]int, *literalError) {
-	l := &literal{s: s, max: depth}
+// Nothing is evaluated: a call, a name or an operator is an error. spend is
+// asked before each value and ends the parsing when it says no.
+func parseLiteral(s string, depth int, spend func() bool) (any, map[string]int, *literalError) {
+	l := &literal{s: s, max: depth, spend: spend}
 	v, err := l.parse()
 	return v, l.keys, err
 }
@@ -32,6 +33,7 @@ type literal struct {
 	i     int
 	depth int
 	max   int
+	spend func() bool
 	keys  map[string]int // offsets of the outermost dict's keys
 }
 
@@ -107,6 +109,9 @@ func (l *literal) unexpected() {
 
 func (l *literal) value() any {
 	start := l.i
+	if !l.spend() {
+		l.fail(start, "the file has more than %d records, fields and values; split it", maxParts)
+	}
 	switch c := l.peek(); {
 	case l.i >= len(l.s):
 		l.unexpected()
@@ -222,6 +227,12 @@ func (l *literal) dict() any {
 		key, ok := l.value().(string)
 		if !ok {
 			l.fail(at, "a key of a dict must be text")
+		}
+		if len(key) > maxName {
+			l.fail(at, "a key of a dict has at most %d bytes", maxName)
+		}
+		if len(out) == maxKeys {
+			l.fail(at, "a dict has at most %d keys", maxKeys)
 		}
 		if _, dup := out[key]; dup {
 			l.fail(at, "this key is given twice in the dict")

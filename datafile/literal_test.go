@@ -4,6 +4,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"unicode/utf8"
 )
 
 func TestLiteral(t *testing.T) {
@@ -45,7 +46,7 @@ func TestLiteral(t *testing.T) {
 		{"{ # note: ' and ]\n 'a': 1, 'b' 'c': [True,], }  # end", map[string]any{"a": int64(1), "bc": []any{true}}},
 		{"{'a':\\\n1}", map[string]any{"a": int64(1)}},
 	} {
-		got, _, err := parseLiteral(row.in, 64)
+		got, _, err := parseLiteral(row.in, 64, unlimited)
 		if err != nil || !reflect.DeepEqual(got, row.want) {
 			t.Errorf("%s: got %#v, %v; want %#v", row.in, got, err, row.want)
 		}
@@ -92,7 +93,7 @@ func TestLiteralRefuses(t *testing.T) {
 		{"10,000 nested lists", strings.Repeat("[", 10000), 64, "nested"},
 		{"10,000 nested tuples", strings.Repeat("(", 10000), 64, "nested"},
 	} {
-		v, _, err := parseLiteral(row.in, 64)
+		v, _, err := parseLiteral(row.in, 64, unlimited)
 		if err == nil {
 			t.Errorf("%s: accepted as %#v", row.name, v)
 			continue
@@ -108,7 +109,10 @@ func FuzzLiteral(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		v, _, perr := parseLiteral(s, 64)
+		if !utf8.ValidString(s) {
+			t.Skip("Parse has refused it")
+		}
+		v, _, perr := parseLiteral(s, 64, unlimited)
 		if perr != nil {
 			if perr.offset < 0 || perr.offset > len(s) {
 				t.Fatalf("offset %d outside of %d bytes", perr.offset, len(s))
@@ -119,9 +123,11 @@ func FuzzLiteral(f *testing.F) {
 		if err := pythonLiteral(&b, v); err != nil {
 			t.Fatal(err)
 		}
-		again, _, perr := parseLiteral(b.String(), 64)
+		again, _, perr := parseLiteral(b.String(), 64, unlimited)
 		if perr != nil || !reflect.DeepEqual(v, again) {
 			t.Fatalf("%#v came back as %#v (%v) by way of %s", v, again, perr, b.String())
 		}
 	})
 }
+
+func unlimited() bool { return true }

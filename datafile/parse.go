@@ -29,7 +29,8 @@ func (l Limits) withDefaults() Limits {
 
 // Parse reads a data file. The extension of name decides: .yaml and .yml are
 // YAML, .csv is CSV (and the file's name its model), everything else is XML.
-// It reads one byte past the limit at most.
+// It reads one byte past the limit at most, and its memory and time grow no more
+// than linearly with the file, within the bounds of limit.go.
 //
 // Errors: [Problems], as many at once as the syntax allows; fault.TooLarge for
 // a file above the limit; the reader's own error, wrapped.
@@ -44,8 +45,10 @@ func Parse(name string, r io.Reader, o Limits) (*File, error) {
 	}
 	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))
 	p := &parser{name: name, data: data, limits: o, file: &File{Name: name}}
-	if at, ok := firstInvalid(data); ok {
-		p.problem(p.at(at), "", "the file is not valid UTF-8")
+	if utf16(data) {
+		p.problem(Position{1, 1}, "", "the file is UTF-16; save it as UTF-8")
+	} else if at, ok := firstInvalid(data); ok {
+		p.problem(p.at(at), "", "the file is not valid UTF-8; save it as UTF-8")
 	} else {
 		switch strings.ToLower(filepath.Ext(name)) {
 		case ".yaml", ".yml":
@@ -69,52 +72,55 @@ type parser struct {
 	limits   Limits
 	file     *File
 	problems Problems
-	lines    []int // offset of each line's first byte, made on first use
+	lines    []lineIndex // made on first use
+
+	parts     int // spent, see spend
+	overspent bool
 }
 
 func (p *parser) problem(at Position, record, format string, args ...any) {
-	p.problems = append(p.problems, Problem{File: p.name, Position: at, Record: record, Message: fmt.Sprintf(format, args...)})
-}
-
-// at turns a byte offset into a position.
-func (p *parser) at(offset int) Position {
-	if p.lines == nil {
-		p.lines = []int{0}
-		for i, c := range p.data {
-			if c == '\n' {
-				p.lines = append(p.lines, i+1)
-			}
-		}
-	}
-	lo, hi := 0, len(p.lines)
-	for hi-lo > 1 {
-		if mid := (lo + hi) / 2; p.lines[mid] <= offset {
-			lo = mid
-		} else {
-			hi = mid
-		}
-	}
-	return Position{Line: lo + 1, Column: offset - p.lines[lo] + 1}
+	p.keep(Problem{File: p.name, Position: at, Record: brief(record), Message: fmt.Sprintf(format, args...)})
 }
 
 // add checks what is true of a record in every format and keeps it.
 func (p *parser) add(r Record) {
+	if !p.spend() {
+		p.tooMany(r.Position)
+		return
+	}
 	if r.ID == "" {
 		p.problem(r.Position, "", "a record needs an id")
 	}
 	if r.Model == "" {
 		p.problem(r.Position, r.ID, "a record needs a model")
 	}
-	seen := map[string]bool{}
+	p.nameable(r.Position, "", "the record's id", r.ID)
+	p.nameable(r.Position, r.ID, "the record's model", r.Model)
+	if len(r.Fields) > maxKeys {
+		p.problem(r.Position, r.ID, "a record has at most %d fields", maxKeys)
+		return
+	}
+	seen := make(map[string]bool, len(r.Fields))
 	for _, f := range r.Fields {
 		if f.Name == "" {
 			p.problem(f.Position, r.ID, "a field needs a name")
 		} else if seen[f.Name] {
-			p.problem(f.Position, r.ID, "field %q is given twice", f.Name)
+			p.problem(f.Position, r.ID, "field %q is given twice", brief(f.Name))
 		}
 		seen[f.Name] = true
+		p.nameable(f.Position, r.ID, "the field's name", f.Name)
+		if f.Form == Ref {
+			p.nameable(f.Position, r.ID, "the reference", f.Text)
+		}
 	}
 	p.file.Records = append(p.file.Records, r)
+}
+
+// utf16 recognises the encoding that some editors on Windows choose, by its byte
+// order mark or by the zero byte beside the first ASCII character.
+func utf16(b []byte) bool {
+	return bytes.HasPrefix(b, []byte("\xff\xfe")) || bytes.HasPrefix(b, []byte("\xfe\xff")) ||
+		len(b) >= 2 && (b[0] == 0) != (b[1] == 0)
 }
 
 func firstInvalid(b []byte) (int, bool) {

@@ -3,6 +3,7 @@ package datafile_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"math"
 	"reflect"
@@ -98,48 +99,73 @@ func TestBadFiles(t *testing.T) {
 	}
 	for _, row := range []struct {
 		name, file, text string
-		want             []string // each line of the error, by its beginning
+		want             []string // the lines of the error
 	}{
-		{"truncated XML", "f.xml", "<ede>\n<record id=\"r\" model=\"m\">\n<field na", []string{"f.xml:3:10: the XML is not well-formed"}},
+		{"truncated XML", "f.xml", "<ede>\n<record id=\"r\" model=\"m\">\n<field na", []string{`f.xml:3:10: the XML is not well-formed: unexpected EOF`}},
 		{"truncated between records", "f.xml", "<ede>\n<record id=\"r\" model=\"m\"></record>", []string{"f.xml:2:35: the XML is not well-formed: unexpected EOF"}},
 		{"wrong end tag", "f.xml", "<ede>\n<record id='a' model='m'></recor></ede>", []string{"f.xml:2:34: the XML is not well-formed: element <record> closed by </recor>"}},
-		{"empty", "f.xml", "", []string{"f.xml:1:1: the file has no root element"}},
-		{"unknown root", "f.xml", "<html/>", []string{"f.xml:1:1: unknown root element <html>"}},
+		{"empty", "f.xml", "", []string{`f.xml:1:1: the file has no root element; expected one of ede, ede_data, odoo, patchbay`}},
+		{"unknown root", "f.xml", "<html/>", []string{`f.xml:1:1: unknown root element <html>; expected one of ede, ede_data, odoo, patchbay`}},
 		{"two roots", "f.xml", "<ede/><ede/>", []string{"f.xml:1:7: a second root element"}},
 		{"DTD", "f.xml", "<!DOCTYPE ede [<!ENTITY x SYSTEM \"file:///etc/passwd\">]>\n<ede/>", []string{"f.xml:1:1: a DTD is not allowed"}},
 		{"entity", "f.xml", field("<field name='a'>&x;</field>"), []string{"f.xml:3:20: the XML is not well-formed: invalid character entity"}},
-		{"other encoding", "f.xml", "<?xml version='1.0' encoding='latin1'?><ede/>", []string{"f.xml:1:40: the XML is not well-formed"}},
-		{"not UTF-8", "f.xml", "<ede>\n\xff</ede>", []string{"f.xml:2:1: the file is not valid UTF-8"}},
+		{"other encoding", "f.xml", "<?xml version='1.0' encoding='latin1'?><ede/>", []string{`f.xml:1:40: the file declares another encoding than UTF-8; save it as UTF-8`}},
+		{"other encoding, in its bytes", "f.xml", "<ede>\n<record id='caf\xe9' model='m'/></ede>", []string{`f.xml:2:16: the file is not valid UTF-8; save it as UTF-8`}},
+		{"UTF-16", "f.xml", "\xff\xfe<\x00e\x00/\x00>\x00", []string{`f.xml:1:1: the file is UTF-16; save it as UTF-8`}},
+		{"UTF-16 without a mark", "f.yaml", "\x00r\x00e", []string{`f.yaml:1:1: the file is UTF-16; save it as UTF-8`}},
+		{"entities that grow", "f.xml", "<?xml version='1.0'?>\n<!DOCTYPE ede [<!ENTITY a 'aaaa'><!ENTITY b '&a;&a;'>]>\n<ede>&b;</ede>", []string{`f.xml:2:1: a DTD is not allowed`}},
+		{"attribute given twice", "f.xml", "<ede>\n<record id='a' model='m' id='b'><field name='x' name='y'/></record></ede>", []string{`f.xml:2:1: attribute "id" is given twice`, `f.xml:2:33: record "b": attribute "name" is given twice`}},
+		{"a name that no XML can hold", "f.yaml", "records:\n- id: \"a\\x01b\"\n  model: m", []string{`f.yaml:2:3: the record's id has a character that no data file can hold`}},
+		{"a name that is too long", "f.xml", "<ede>\n<record id='" + strings.Repeat("a", 256) + "' model='m'/></ede>", []string{`f.xml:2:1: the record's id has more than 255 bytes`}},
+		{"a key that is too long", "f.xml", field("<field name='a' eval=\"{'" + strings.Repeat("k", 256) + "': 1}\"/>"), []string{`f.xml:3:24: record "r": eval: a key of a dict has at most 255 bytes`}},
+		{"too many parts", "f.xml", field("<field name='a' eval='[" + strings.Repeat("1,", 1<<20) + "]'/>"), []string{`f.xml:3:2097172: record "r": eval: the file has more than 1048576 records, fields and values; split it`}},
+		{"not UTF-8", "f.xml", "<ede>\n\xff</ede>", []string{`f.xml:2:1: the file is not valid UTF-8; save it as UTF-8`}},
 		{"all at once", "f.xml", field("<field name='a' eval='f()'/>\n<field eval='1'/>\n<other/>\n<field name='b' ref='x' eval='1'/>\n<field name='b' type='file'>x</field>text"), []string{
-			`f.xml:3:23: record "r": eval: only literals are allowed: this is a call`,
+			`f.xml:3:23: record "r": eval: only literals are allowed: this is a call, and nothing is evaluated`,
 			`f.xml:4:1: record "r": a field needs a name`,
-			`f.xml:5:1: record "r": unknown element <other>`,
+			`f.xml:5:1: record "r": unknown element <other>; expected <field>`,
 			`f.xml:6:1: record "r": a field has one of ref, eval and text, not ref and eval`,
 			`f.xml:7:1: record "r": field "b" is given twice`,
-			`f.xml:7:1: record "r": unknown attribute "type"`,
+			`f.xml:7:1: record "r": unknown attribute "type" of <field>`,
 			`f.xml:7:38: text is not allowed in <record>`,
 		}},
-		{"operator behind an entity and on another line", "f.xml", field("<field name=\"a\"\n  eval=\"['&quot;&#233;',\r\n 1 + 2]\"/>"), []string{`f.xml:5:4: record "r": eval: only literals are allowed: this is an operator`}},
+		{"operator behind an entity and on another line", "f.xml", field("<field name=\"a\"\n  eval=\"['&quot;&#233;',\r\n 1 + 2]\"/>"), []string{`f.xml:5:4: record "r": eval: only literals are allowed: this is an operator, and nothing is evaluated`}},
 		{"10,000 nested lists", "f.xml", field("<field name='a' eval='" + strings.Repeat("[", 10000) + strings.Repeat("]", 10000) + "'/>"), []string{`f.xml:3:87: record "r": eval: lists and dicts are nested more than 64 deep`}},
 		{"no id, no model", "f.xml", "<ede><record/></ede>", []string{"f.xml:1:6: a record needs a model", "f.xml:1:6: a record needs an id"}},
 		{"bad noupdate", "f.xml", "<ede><data noupdate='maybe'/></ede>", []string{"f.xml:1:6: noupdate must be 0 or 1"}},
 
-		{"YAML syntax", "f.yaml", "records:\n  - id: [", []string{"f.yaml:"}},
+		{"YAML syntax", "f.yaml", "records:\n  - id: [", []string{`f.yaml:2:9: the YAML is not well-formed`}},
 		{"YAML same key twice", "f.yaml", "records:\n- id: a\n  model: m\n  fields: {config: {x: 1, x: 2}}", []string{"f.yaml:4:27: a key is given twice"}},
-		{"YAML same key twice, quoted", "f.yaml", "records:\n- id: a\n  model: m\n  fields: {config: {x: 1, 'x': 2}}", []string{"f.yaml:4:27:"}},
-		{"YAML alias", "f.yaml", "records:\n- id: a\n  model: m\n  fields: {x: &a [1], y: *a}", []string{"f.yaml:4:15: record \"a\": only plain YAML", "f.yaml:4:26: record \"a\": only plain YAML"}},
-		{"YAML tag", "f.yaml", "records:\n- id: a\n  model: m\n  fields: {x: !!binary aGk=}", []string{"f.yaml:4:15: record \"a\": only plain YAML"}},
+		{"YAML same key twice, quoted", "f.yaml", "records:\n- id: a\n  model: m\n  fields: {config: {x: 1, 'x': 2}}", []string{`f.yaml:4:27: a key is given twice`}},
+		{"YAML alias", "f.yaml", "records:\n- id: a\n  model: m\n  fields: {x: &a [1], y: *a}", []string{`f.yaml:4:15: record "a": only plain YAML is allowed: no anchors, aliases, tags or merge keys`, `f.yaml:4:26: record "a": only plain YAML is allowed: no anchors, aliases, tags or merge keys`}},
+		{"YAML tag", "f.yaml", "records:\n- id: a\n  model: m\n  fields: {x: !!binary aGk=}", []string{`f.yaml:4:15: record "a": only plain YAML is allowed: no anchors, aliases, tags or merge keys`}},
 		{"YAML nested flow", "f.yaml", "records: " + strings.Repeat("[", 10000), []string{"f.yaml:1:74: lists and maps are nested more than 64 deep"}},
-		{"YAML nested marks", "f.yaml", "records:\n" + strings.Repeat("- ", 10000), []string{"f.yaml:2:65: lists and maps are nested"}},
-		{"YAML unknown keys", "f.yaml", "noupdat: true\nrecords:\n- idd: a\n  model: m\n", []string{"f.yaml:1:1: unknown key \"noupdat\"", "f.yaml:3:3: a record needs an id", "f.yaml:3:3: unknown key \"idd\""}},
+		{"YAML nested marks", "f.yaml", "records:\n" + strings.Repeat("- ", 10000), []string{`f.yaml:2:65: lists and maps are nested more than 64 deep`}},
+		{"YAML unknown keys", "f.yaml", "noupdat: true\nrecords:\n- idd: a\n  model: m\n", []string{`f.yaml:1:1: unknown key "noupdat"; expected noupdate or records`, "f.yaml:3:3: a record needs an id", `f.yaml:3:3: unknown key "idd"; expected id, model, noupdate or fields`}},
+		{"YAML merge key", "f.yaml", "records:\n- id: a\n  model: m\n  fields:\n    <<: {x: 1}", []string{`f.yaml:5:5: record "a": a key must be plain text`}},
+		{"YAML aliases that grow", "f.yaml", "a: &a [1, 1]\nb: &b [*a, *a]\nrecords: *b", []string{`f.yaml:1:1: unknown key "a"; expected noupdate or records`, `f.yaml:2:1: unknown key "b"; expected noupdate or records`, `f.yaml:3:10: "records" must be a list`}},
+		{"YAML with two documents", "f.yaml", "records: []\n---\nrecords: []", []string{`f.yaml:1:1: expected one YAML document with "records"`}},
+		{"YAML nested blocks", "f.yaml", "records:\n" + deepBlock(200), []string{`f.yaml:74:74: lists and maps are nested more than 64 deep`}},
+		{"YAML nested values", "f.yaml", "records:\n- id: a\n  model: m\n  fields:\n    config: " + strings.Repeat("[", 60) + strings.Repeat("]", 60) + "\n    other:\n" + deepLists(8, 70), []string{`f.yaml:75:77: lists and maps are nested more than 64 deep`}},
+		{"YAML map of too many keys", "f.yaml", "records:\n- id: a\n  model: m\n  fields: {" + manyKeys(1025) + "}", []string{`f.yaml:4:9142: a map has at most 1024 keys`}},
+		{"YAML key that is too long", "f.yaml", strings.Repeat("k", 256) + ": 1", []string{`f.yaml:1:1: a key has at most 255 bytes`}},
+		{"YAML file that is too large", "f.yaml", "records: \"" + strings.Repeat("a", 9<<20) + "\"", []string{`f.yaml:1:1: a YAML file has at most 8388608 bytes; split it, or write it as XML`}},
+		{"YAML of too many parts", "f.yaml", "records:\n" + strings.Repeat("- a\n", 1<<20), []string{`f.yaml:1:1: the YAML has too many parts; split it, or write it as XML`}},
+		{"YAML date as a name", "f.yaml", "records:\n- id: 7\n  model: m", []string{`f.yaml:2:3: a record needs an id`, `f.yaml:2:3: id must be text; quote it`}},
 		{"YAML without records", "f.yaml", "noupdate: true", []string{"f.yaml:1:1: \"records\" is missing"}},
-		{"YAML empty", "f.yaml", "", []string{"f.yaml:1:1: expected one YAML document"}},
-		{"YAML infinity", "f.yaml", "records:\n- id: a\n  model: m\n  fields: {x: .inf}", []string{"f.yaml:4:15: record \"a\":"}},
+		{"YAML empty", "f.yaml", "", []string{`f.yaml:1:1: expected one YAML document with "records"`}},
+		{"YAML octal or decimal", "f.yaml", "records:\n- id: a\n  model: m\n  fields: {x: 007}", []string{`f.yaml:4:15: record "a": a number must not start with 0; quote it when it is text`}},
+		{"YAML tab in plain text", "f.yaml", "records:\n- id: a\n  model: m\n  fields:\n    x: a\tb", []string{`f.yaml:5:8: record "a": text with a tab must be quoted`}},
+		{"YAML half a pair of surrogates", "f.yaml", "records:\n- id: a\n  model: m\n  fields: {x: \"\\udc00\"}", []string{`f.yaml:4:15: record "a": an escape in this text is not a character`}},
+		{"YAML infinity", "f.yaml", "records:\n- id: a\n  model: m\n  fields: {x: .inf}", []string{`f.yaml:4:15: record "a": infinity and NaN are not allowed; quote them when they are text`}},
 
 		{"CSV without id", "ir.connector.csv", "name,id\n", []string{"ir.connector.csv:1:1: the first column must be id"}},
-		{"CSV short line", "ir.connector.csv", "id,name\na\n", []string{"ir.connector.csv:2:1: this line has another number of cells"}},
-		{"CSV empty", "ir.connector.csv", "", []string{"ir.connector.csv:1:1: the file is empty"}},
-		{"CSV config", "ir.connector.csv", "id,config\na,\"{'a': f()}\"\n", []string{"ir.connector.csv:2:3: record \"a\": config: only literals"}},
+		{"CSV open quote", "ir.connector.csv", "id,name\na,\"b\nc\n", []string{`ir.connector.csv:3:3: the CSV is not well-formed`}},
+		{"CSV column twice", "ir.connector.csv", "id,name,name,\n", []string{`ir.connector.csv:1:9: column 3 has no name of its own`, `ir.connector.csv:1:14: column 4 has no name of its own`}},
+		{"CSV reference and text of one field", "ir.connector.csv", "id,organization_id,organization_id/id\na,b,c\n", []string{`ir.connector.csv:2:5: record "a": field "organization_id" is given twice`}},
+		{"CSV short line", "ir.connector.csv", "id,name\na\n", []string{`ir.connector.csv:2:1: this line has another number of cells than the first one`}},
+		{"CSV empty", "ir.connector.csv", "", []string{`ir.connector.csv:1:1: the file is empty; its first line names the columns`}},
+		{"CSV config", "ir.connector.csv", "id,config\na,\"{'a': f()}\"\n", []string{`ir.connector.csv:2:3: record "a": config: only literals are allowed: this is a call, and nothing is evaluated`}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
@@ -155,7 +181,7 @@ func TestBadFiles(t *testing.T) {
 				t.Fatalf("got\n%s\nwant\n%s", err, strings.Join(row.want, "\n"))
 			}
 			for i, want := range row.want {
-				if !strings.HasPrefix(lines[i], want) {
+				if lines[i] != want {
 					t.Errorf("got  %s\nwant %s", lines[i], want)
 				}
 			}
@@ -164,6 +190,30 @@ func TestBadFiles(t *testing.T) {
 			}
 		})
 	}
+}
+
+func deepBlock(n int) string {
+	var b strings.Builder
+	for i := range n {
+		b.WriteString(strings.Repeat(" ", i) + "a:\n")
+	}
+	return b.String()
+}
+
+func deepLists(indent, n int) string {
+	var b strings.Builder
+	for i := range n {
+		b.WriteString(strings.Repeat(" ", indent+i) + "-\n")
+	}
+	return b.String()
+}
+
+func manyKeys(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, "k%d: 1, ", i)
+	}
+	return b.String()
 }
 
 // endless counts what is read from it.

@@ -11,6 +11,8 @@ import (
 	"unicode/utf8"
 )
 
+var errEncoding = errors.New("another encoding")
+
 var xmlRoots = []string{"ede", "ede_data", "odoo", "patchbay"}
 
 // xmlReader walks the tokens of a file: root, data, record, field and nothing
@@ -25,6 +27,13 @@ type xmlReader struct {
 func (p *parser) xml() {
 	dec := xml.NewDecoder(bytes.NewReader(p.data))
 	// Strict, and no entity but XML's own five: nothing outside is ever read.
+	dec.CharsetReader = func(charset string, in io.Reader) (io.Reader, error) {
+		// ASCII is UTF-8, and Parse has checked that the bytes are.
+		if strings.EqualFold(charset, "us-ascii") || strings.EqualFold(charset, "ascii") {
+			return in, nil
+		}
+		return nil, errEncoding
+	}
 	x := &xmlReader{parser: p, dec: dec}
 	root, ok := x.nextElement(nil)
 	if !ok {
@@ -34,7 +43,7 @@ func (p *parser) xml() {
 		return
 	}
 	if !slices.Contains(xmlRoots, root.Name.Local) {
-		p.problem(x.at(x.start), "", "unknown root element <%s>; expected one of %s", root.Name.Local, strings.Join(xmlRoots, ", "))
+		p.problem(x.at(x.start), "", "unknown root element <%s>; expected one of %s", brief(root.Name.Local), strings.Join(xmlRoots, ", "))
 		return
 	}
 	noUpdate := x.noUpdate(root, false)
@@ -76,6 +85,9 @@ func (x *xmlReader) token() (xml.Token, bool) {
 	if !errors.Is(err, io.EOF) {
 		line, column := x.dec.InputPos()
 		message := "the XML is not well-formed"
+		if errors.Is(err, errEncoding) {
+			message = "the file declares another encoding than UTF-8; save it as UTF-8"
+		}
 		var syntax *xml.SyntaxError
 		// The decoder's text may quote the file, so only the known ones pass.
 		if errors.As(err, &syntax) {
@@ -85,10 +97,10 @@ func (x *xmlReader) token() (xml.Token, bool) {
 				}
 			}
 			if strings.HasPrefix(syntax.Msg, "element <") {
-				message += ": " + syntax.Msg
+				message += ": " + brief(syntax.Msg)
 			}
 		}
-		x.problem(Position{line, column}, "", "%s", message)
+		x.problem(Position{line, max(1, column)}, "", "%s", message)
 	}
 	return nil, false
 }
@@ -125,7 +137,7 @@ func (x *xmlReader) children(parent xml.StartElement, fn func(xml.StartElement) 
 		if !ok {
 			return !x.ended
 		}
-		if !fn(e) {
+		if !fn(e) || x.overspent {
 			return false
 		}
 	}
@@ -149,12 +161,29 @@ func (x *xmlReader) skip() bool {
 }
 
 func (x *xmlReader) unknown(e xml.StartElement) bool {
-	x.problem(x.at(x.start), "", "unknown element <%s>; expected <record> or <data>", e.Name.Local)
+	x.problem(x.at(x.start), "", "unknown element <%s>; expected <record> or <data>", brief(e.Name.Local))
 	return x.skip()
+}
+
+// once reports attributes that stand twice, which encoding/xml lets pass: the
+// last one would win unseen.
+func (x *xmlReader) once(e xml.StartElement, record string) {
+	for i, a := range e.Attr {
+		for _, b := range e.Attr[:i] {
+			if a.Name == b.Name {
+				x.problem(x.at(x.start), record, "attribute %q is given twice", brief(a.Name.Local))
+			}
+		}
+		if i == 16 {
+			x.problem(x.at(x.start), record, "too many attributes")
+			return
+		}
+	}
 }
 
 // noUpdate reads the attribute of root and data elements.
 func (x *xmlReader) noUpdate(e xml.StartElement, inherited bool) bool {
+	x.once(e, "")
 	out := inherited
 	for _, a := range e.Attr {
 		switch a.Name.Local {
@@ -170,7 +199,7 @@ func (x *xmlReader) noUpdate(e xml.StartElement, inherited bool) bool {
 		case "xmlns", "version":
 		default:
 			if a.Name.Space != "xmlns" {
-				x.problem(x.at(x.start), "", "unknown attribute %q of <%s>", a.Name.Local, e.Name.Local)
+				x.problem(x.at(x.start), "", "unknown attribute %q of <%s>", brief(a.Name.Local), e.Name.Local)
 			}
 		}
 	}
@@ -179,6 +208,7 @@ func (x *xmlReader) noUpdate(e xml.StartElement, inherited bool) bool {
 
 func (x *xmlReader) record(e xml.StartElement, noUpdate bool) bool {
 	r := Record{NoUpdate: noUpdate, Position: x.at(x.start)}
+	x.once(e, "")
 	for _, a := range e.Attr {
 		switch a.Name.Local {
 		case "id":
@@ -186,12 +216,12 @@ func (x *xmlReader) record(e xml.StartElement, noUpdate bool) bool {
 		case "model":
 			r.Model = a.Value
 		default:
-			x.problem(r.Position, r.ID, "unknown attribute %q of <record>", a.Name.Local)
+			x.problem(r.Position, r.ID, "unknown attribute %q of <record>", brief(a.Name.Local))
 		}
 	}
 	ok := x.children(e, func(f xml.StartElement) bool {
 		if f.Name.Local != "field" {
-			x.problem(x.at(x.start), r.ID, "unknown element <%s>; expected <field>", f.Name.Local)
+			x.problem(x.at(x.start), r.ID, "unknown element <%s>; expected <field>", brief(f.Name.Local))
 			return x.skip()
 		}
 		return x.field(&r, f)
@@ -203,6 +233,11 @@ func (x *xmlReader) record(e xml.StartElement, noUpdate bool) bool {
 func (x *xmlReader) field(r *Record, e xml.StartElement) bool {
 	tagStart, tagEnd := x.start, int(x.dec.InputOffset())
 	f := Field{Position: x.at(tagStart)}
+	if !x.spend() {
+		x.tooMany(f.Position)
+		return false
+	}
+	x.once(e, r.ID)
 	var forms []string
 	broken := false
 	for _, a := range e.Attr {
@@ -218,7 +253,7 @@ func (x *xmlReader) field(r *Record, e xml.StartElement) bool {
 		case "eval":
 			forms = append(forms, "eval")
 			at := x.attributeOffsets(tagStart, tagEnd, "eval")
-			v, keys, err := parseLiteral(a.Value, x.limits.Depth)
+			v, keys, err := parseLiteral(a.Value, x.limits.Depth, x.spendInside)
 			if err != nil {
 				x.problem(at(err.offset), r.ID, "eval: %s", err.message)
 				broken = true
@@ -230,7 +265,7 @@ func (x *xmlReader) field(r *Record, e xml.StartElement) bool {
 				f.Keys[k] = at(offset)
 			}
 		default:
-			x.problem(f.Position, r.ID, "unknown attribute %q of <field>", a.Name.Local)
+			x.problem(f.Position, r.ID, "unknown attribute %q of <field>", brief(a.Name.Local))
 		}
 	}
 	var text strings.Builder

@@ -12,10 +12,6 @@ import (
 	"github.com/goccy/go-yaml/token"
 )
 
-// maxMarksPerLine bounds compact nesting ("- - - -"), which costs two bytes a
-// level and would let a small file exhaust the parser's stack.
-const maxMarksPerLine = 32
-
 func (p *parser) yaml() {
 	defer func() {
 		// The YAML library has panicked on malformed input before; that is a
@@ -24,8 +20,11 @@ func (p *parser) yaml() {
 			p.problem(Position{1, 1}, "", "the YAML can't be read")
 		}
 	}()
+	if !p.yamlSize() {
+		return
+	}
 	tokens := lexer.Tokenize(string(p.data))
-	if !p.yamlDepth(tokens) {
+	if !p.yamlShape(tokens) {
 		return
 	}
 	doc, err := yamlparser.Parse(tokens, 0)
@@ -58,7 +57,7 @@ func (p *parser) yaml() {
 		case "records":
 			records = e.node
 		default:
-			p.problem(e.at, "", "unknown key %q; expected noupdate or records", e.key)
+			p.problem(e.at, "", "unknown key %q; expected noupdate or records", brief(e.key))
 		}
 	}
 	if records == nil {
@@ -72,32 +71,10 @@ func (p *parser) yaml() {
 	}
 	for _, n := range list.Values {
 		p.yamlRecord(n, noUpdate)
-	}
-}
-
-func (p *parser) yamlDepth(tokens token.Tokens) bool {
-	depth, line, marks := 0, 0, 0
-	for _, t := range tokens {
-		switch t.Type {
-		case token.SequenceStartType, token.MappingStartType:
-			depth++
-		case token.SequenceEndType, token.MappingEndType:
-			depth--
-		case token.SequenceEntryType, token.MappingKeyType, token.TagType, token.AnchorType:
-			if t.Position.Line != line {
-				line, marks = t.Position.Line, 0
-			}
-			marks++
-		case token.InvalidType:
-			p.problem(place(t), "", "the YAML is not well-formed")
-			return false
-		}
-		if depth > p.limits.Depth || marks > maxMarksPerLine {
-			p.problem(place(t), "", "lists and maps are nested more than %d deep", p.limits.Depth)
-			return false
+		if p.overspent {
+			return
 		}
 	}
-	return true
 }
 
 func place(t *token.Token) Position {
@@ -192,13 +169,17 @@ func (p *parser) yamlRecord(n ast.Node, noUpdate bool) {
 		case "fields":
 			fields = e.node
 		default:
-			p.problem(e.at, r.ID, "unknown key %q; expected id, model, noupdate or fields", e.key)
+			p.problem(e.at, r.ID, "unknown key %q; expected id, model, noupdate or fields", brief(e.key))
 		}
 	}
 	if fields != nil {
 		if _, null := fields.(*ast.NullNode); !null {
 			fs, _ := p.entries(fields, r.ID, "\"fields\"")
 			for _, e := range fs {
+				if !p.spend() {
+					p.tooMany(e.at)
+					return
+				}
 				r.Fields = append(r.Fields, p.yamlField(e, r.ID))
 			}
 		}
@@ -211,7 +192,7 @@ func (p *parser) yamlRecord(n ast.Node, noUpdate bool) {
 // more {ref: ...}; "config" is never a reference.
 func (p *parser) yamlField(e entry, record string) Field {
 	f := Field{Name: e.key, Position: e.at}
-	v := p.yamlValue(e.node, record)
+	v := p.yamlValue(e.node, record, 0)
 	if m, ok := v.(map[string]any); ok {
 		f.Keys = map[string]Position{}
 		keys, _ := p.entries(e.node, record, "a value")
@@ -235,17 +216,49 @@ func (p *parser) yamlField(e entry, record string) Field {
 	return f
 }
 
-func (p *parser) yamlValue(n ast.Node, record string) any {
+// yamlText refuses the texts that the library changes in silence: a tab inside of
+// plain text goes missing, an escape that is no character becomes U+FFFD.
+func (p *parser) yamlText(n *ast.StringNode, record string) {
+	const replacement = "\ufffd"
+	origin := n.Token.Origin
+	switch {
+	case n.Token.Type == token.StringType && strings.Contains(strings.TrimSpace(origin), "\t"):
+		p.problem(place(n.Token), record, "text with a tab must be quoted")
+	case n.Token.Type == token.DoubleQuoteType && strings.Contains(n.Value, replacement) &&
+		!strings.Contains(origin, replacement) && !strings.Contains(strings.ToLower(origin), "fffd"):
+		p.problem(place(n.Token), record, "an escape in this text is not a character")
+	}
+}
+
+func (p *parser) yamlValue(n ast.Node, record string, depth int) any {
+	if !p.spend() {
+		p.tooMany(place(n.GetToken()))
+		return nil
+	}
+	switch n.(type) {
+	case *ast.SequenceNode, *ast.MappingNode, *ast.MappingValueNode:
+		if depth++; depth > p.limits.Depth {
+			p.problem(place(n.GetToken()), record, "lists and maps are nested more than %d deep", p.limits.Depth)
+			return nil
+		}
+	}
 	switch n := n.(type) {
 	case *ast.NullNode:
 		return nil
 	case *ast.BoolNode:
 		return n.Value
 	case *ast.StringNode:
+		p.yamlText(n, record)
 		return n.Value
 	case *ast.LiteralNode:
 		return n.Value.Value
 	case *ast.IntegerNode:
+		// Octal to some parsers and decimal to others; often neither was meant,
+		// but an account's number.
+		if digits := strings.TrimLeft(n.Token.Value, "+-"); len(digits) > 1 && digits[0] == '0' && isDigit(digits[1]) {
+			p.problem(place(n.Token), record, "a number must not start with 0; quote it when it is text")
+			return nil
+		}
 		switch v := n.Value.(type) {
 		case int64:
 			return v
@@ -260,17 +273,19 @@ func (p *parser) yamlValue(n ast.Node, record string) any {
 			return n.Value
 		}
 		p.problem(place(n.Token), record, "this is not a number of 64 bits")
+	case *ast.InfinityNode, *ast.NanNode:
+		p.problem(place(n.GetToken()), record, "infinity and NaN are not allowed; quote them when they are text")
 	case *ast.SequenceNode:
 		out := make([]any, 0, len(n.Values))
 		for _, v := range n.Values {
-			out = append(out, p.yamlValue(v, record))
+			out = append(out, p.yamlValue(v, record, depth))
 		}
 		return out
 	case *ast.MappingNode, *ast.MappingValueNode:
 		entries, _ := p.entries(n, record, "a value")
 		out := make(map[string]any, len(entries))
 		for _, e := range entries {
-			out[e.key] = p.yamlValue(e.node, record)
+			out[e.key] = p.yamlValue(e.node, record, depth)
 		}
 		return out
 	default:
