@@ -2,81 +2,167 @@ package main
 
 import (
 	"bytes"
+	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
+	"io"
+	"net"
 	"os"
+	"os/exec"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
-
-	"github.com/gofiber/fiber/v2"
-	"github.com/valyala/fasthttp"
 )
 
-// serveBare is the limit: what Fiber does when there is nothing to do.
-func serveBare(file, addr string) error {
-	body, err := os.ReadFile(file)
-	if err != nil {
+// order tells a load generator what to do. It is a process of its own, on
+// processors of its own, so that it neither waits for what it measures nor
+// slows it down. It writes prepared bytes and reads as little as shows that the
+// answer is the expected one: what it costs is the same for every rival.
+type order struct {
+	Addr, Path, Token string
+	Connections       int
+	Length            time.Duration
+	Want              []byte // the body of each answer
+}
+
+// figures are what a load generator saw.
+type figures struct {
+	Requests int
+	Took     time.Duration
+	P50, P99 time.Duration
+	Busy     float64 // how much of its processors' time the generator itself used
+}
+
+func (f figures) rate() float64 { return float64(f.Requests) / f.Took.Seconds() }
+
+// load has a generator carry out an order.
+func (h *host) load(mask uint64, o order) figures {
+	self, err := os.Executable()
+	h.must(err)
+	in, err := json.Marshal(o)
+	h.must(err)
+	ctx, cancel := context.WithTimeout(h.ctx, o.Length+patience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, self, "-generate")
+	var out, errs bytes.Buffer
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(in), &out, &errs
+	h.must(startOn(cmd, mask))
+	if err := cmd.Wait(); err != nil {
+		h.Fatalf("load generator: %w\n%s", err, errs.String())
+	}
+	var f figures
+	h.must(json.Unmarshal(out.Bytes(), &f))
+	used := cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
+	f.Busy = float64(used) / float64(f.Took)
+	return f
+}
+
+// generate is the generator: an order on in, figures on out.
+func generate(in io.Reader, out io.Writer) error {
+	var o order
+	if err := json.NewDecoder(in).Decode(&o); err != nil {
 		return err
 	}
-	app := fiber.New(fiber.Config{DisableStartupMessage: true})
-	app.Get("/v1/resolve/:category", func(c *fiber.Ctx) error {
-		c.Set(fiber.HeaderContentType, fiber.MIMEApplicationJSON)
-		return c.Send(body)
-	})
-	return app.Listen(addr)
-}
-
-// figures are one round's outcome.
-type figures struct {
-	rate float64 // requests per second
-	p99  time.Duration
-}
-
-var errWrongAnswer = errors.New("an answer differed from the expected bytes")
-
-// load keeps n connections busy for a while and checks every answer.
-func load(url, token string, n int, length time.Duration, want []byte) (figures, error) {
-	client := &fasthttp.Client{MaxConnsPerHost: n, NoDefaultUserAgentHeader: true}
-	defer client.CloseIdleConnections()
-	var mu sync.Mutex
-	var all []time.Duration
-	var first error
+	request := fmt.Appendf(nil, "GET %s HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\n\r\n", o.Path, o.Addr, o.Token)
+	callers := make([]*caller, o.Connections)
+	for i := range callers {
+		conn, err := net.Dial("tcp", o.Addr)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = conn.Close() }() // the process ends
+		callers[i] = &caller{conn: conn, request: request, want: o.Want, buf: make([]byte, 64<<10),
+			took: make([]int32, 0, 1<<17)}
+		// The first answer of a connection pays for its buffers on both sides.
+		if err := callers[i].call(); err != nil {
+			return err
+		}
+	}
 	var wg sync.WaitGroup
+	errs := make([]error, len(callers))
 	began := time.Now()
-	deadline := began.Add(length)
-	for range n {
-		wg.Go(func() {
-			req, res := fasthttp.AcquireRequest(), fasthttp.AcquireResponse()
-			defer fasthttp.ReleaseRequest(req)
-			defer fasthttp.ReleaseResponse(res)
-			req.SetRequestURI(url)
-			req.Header.Set("Authorization", "Bearer "+token)
-			var mine []time.Duration
-			var err error
-			for err == nil {
-				t := time.Now()
-				if t.After(deadline) {
-					break
-				}
-				err = client.Do(req, res)
-				mine = append(mine, time.Since(t))
-				if err == nil && (res.StatusCode() != 200 || !bytes.Equal(res.Body(), want)) {
-					err = errWrongAnswer
-				}
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			all = append(all, mine...)
-			if first == nil {
-				first = err
-			}
-		})
+	deadline := began.Add(o.Length)
+	for i, c := range callers {
+		wg.Go(func() { errs[i] = c.run(deadline) })
 	}
 	wg.Wait()
-	took := time.Since(began)
-	if first != nil {
-		return figures{}, first
+	f := figures{Took: time.Since(began)}
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	var all []int32
+	for _, c := range callers {
+		all = append(all, c.took...)
 	}
 	slices.Sort(all)
-	return figures{rate: float64(len(all)) / took.Seconds(), p99: all[len(all)*99/100]}, nil
+	f.Requests = len(all)
+	f.P50, f.P99 = time.Duration(all[len(all)/2]), time.Duration(all[len(all)*99/100])
+	return json.NewEncoder(out).Encode(f)
+}
+
+// caller keeps one connection busy.
+type caller struct {
+	conn          net.Conn
+	request, want []byte
+	buf           []byte
+	took          []int32 // nanoseconds
+}
+
+func (c *caller) run(deadline time.Time) error {
+	t := time.Now()
+	for t.Before(deadline) {
+		if err := c.call(); err != nil {
+			return err
+		}
+		now := time.Now()
+		c.took = append(c.took, int32(min(now.Sub(t), time.Second)))
+		t = now
+	}
+	return nil
+}
+
+var (
+	errAnswer = errors.New("an answer was not the expected one")
+	ok200     = []byte("HTTP/1.1 200 ")
+	headEnd   = []byte("\r\n\r\n")
+	lengthTag = []byte("\r\nContent-Length: ")
+)
+
+// call sends the request and reads its answer.
+func (c *caller) call() error {
+	if _, err := c.conn.Write(c.request); err != nil {
+		return err
+	}
+	have, need := 0, -1
+	for need < 0 || have < need {
+		n, err := c.conn.Read(c.buf[have:])
+		if err != nil {
+			return err
+		}
+		have += n
+		if need < 0 {
+			if end := bytes.Index(c.buf[:have], headEnd); end >= 0 {
+				length, err := contentLength(c.buf[:end+2])
+				if err != nil {
+					return err
+				}
+				need = end + len(headEnd) + length
+			}
+		}
+	}
+	if !bytes.HasPrefix(c.buf, ok200) || !bytes.Equal(c.buf[need-len(c.want):need], c.want) {
+		return fmt.Errorf("%w: %q", errAnswer, c.buf[:have])
+	}
+	return nil
+}
+
+func contentLength(head []byte) (int, error) {
+	i := bytes.Index(head, lengthTag)
+	if i < 0 {
+		return 0, fmt.Errorf("%w: no length", errAnswer)
+	}
+	rest := head[i+len(lengthTag):]
+	return strconv.Atoi(string(rest[:bytes.IndexByte(rest, '\r')]))
 }

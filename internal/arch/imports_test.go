@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"go/parser"
+	"go/token"
 	"io"
 	"os"
 	"os/exec"
@@ -80,7 +82,7 @@ var homes = []struct {
 }{
 	{"github.com/golang-jwt/jwt", []string{"tenant/..."}, "an Env comes from one Verifier; a second parser of tokens is a second set of rules"},
 	{"github.com/MicahParks/jwkset", []string{"tenant"}, "keys are kept per issuer in one place"},
-	{"github.com/jackc/pgx", []string{"connector/postgres", "internal/testenv"}, "every SQL statement names its tenant, which is checked there (testenv makes databases)"},
+	{"github.com/jackc/pgx", []string{"connector/postgres", "internal/testenv", "bench"}, "every SQL statement names its tenant, which is checked there (testenv makes databases, bench fills them by the million)"},
 	{"modernc.org/sqlite", []string{"connector/sqlite"}, "the embedded store is one package"},
 	{"github.com/pressly/goose", []string{"connector/postgres", "connector/sqlite"}, "schemas belong to their stores"},
 	{"github.com/hashicorp/vault", []string{"vault"}, "its errors print secret paths and are classified there"},
@@ -177,11 +179,63 @@ func TestTestServersStayInTests(t *testing.T) {
 	}
 }
 
+// A kind is known because builtin lists it. A second list, in a command or a
+// test's helper, would drift from it; a custom kind is blank-imported by its own
+// main, outside this repository.
+func TestBuiltinIsTheOneListOfKinds(t *testing.T) {
+	t.Parallel()
+	for _, p := range packages(t) {
+		for _, i := range p.Imports {
+			if strings.HasPrefix(i, module+"providers/builtin/") && !within(p.ImportPath, []string{"providers/builtin/..."}) {
+				t.Errorf("%s imports %s: kinds are listed in providers/builtin only", p.ImportPath, strings.TrimPrefix(i, module))
+			}
+		}
+	}
+}
+
+// Suites and tools that are ordinary packages, so that the tests of others can
+// import them. In the shipped binary they would be weight, flags and servers.
+var notShipped = []string{
+	"net/http/httptest", "net/http/pprof",
+	module + "internal/testenv", module + "connector/storetest", module + "providers/providertest",
+	module + "tenant/tenanttest", module + "vault/vaulttest",
+	"pgregory.net/rapid", "go.uber.org/goleak", "github.com/santhosh-tekuri/jsonschema/v6",
+}
+
+func TestTheBinaryShipsNoTestCode(t *testing.T) {
+	t.Parallel()
+	suites := []string{"internal/testenv", "connector/storetest", "providers/providertest", "tenant/tenanttest", "vault/vaulttest", "bench/..."}
+	for _, p := range packages(t) {
+		// Some of what we stand on imports it too; that is not ours to say.
+		if slices.Contains(p.Imports, "testing") && !within(p.ImportPath, suites) {
+			t.Errorf("%s imports testing outside its tests: that registers flags in the binary", p.ImportPath)
+		}
+	}
+	cmd := exec.Command("go", "list", "-deps", module+"cmd/sidecar")
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	for _, dep := range strings.Fields(string(out)) {
+		if slices.Contains(notShipped, dep) {
+			t.Errorf("cmd/sidecar links %s, which is for tests: see `go mod why %s`", dep, dep)
+		}
+	}
+}
+
 func TestEveryPackageSaysWhatItIs(t *testing.T) {
 	t.Parallel()
 	for _, p := range packages(t) {
-		if _, err := os.Stat(filepath.Join(p.Dir, "doc.go")); err != nil {
-			t.Errorf("%s has no doc.go: what flows through it, what may it import, where do its neighbours begin?", p.ImportPath)
+		const ask = "what flows through it, what may it import, where do its neighbours begin?"
+		file, err := parser.ParseFile(token.NewFileSet(), filepath.Join(p.Dir, "doc.go"), nil, parser.ParseComments|parser.PackageClauseOnly)
+		if err != nil {
+			t.Errorf("%s has no doc.go: %s", p.ImportPath, ask)
+			continue
+		}
+		// A sentence repeats the name; what the next developer asks takes more.
+		if words := len(strings.Fields(file.Doc.Text())); words < 20 {
+			t.Errorf("the doc.go of %s has %d words: %s", p.ImportPath, words, ask)
 		}
 	}
 }
