@@ -248,9 +248,9 @@ func healthcheckCommand(_ streams, env environment) *cobra.Command {
 		RunE: func(c *cobra.Command, _ []string) error {
 			if address == "" {
 				// Warnings are the served process's to give, once and not at each probe.
-				cfg, _, err := config.Load(config.Options{Path: c.Flag("config").Value.String(), Environ: env})
+				cfg, _, err := readConfig(c, env, config.ModeNone)
 				if err != nil {
-					return usageError{err}
+					return err
 				}
 				host, port, err := net.SplitHostPort(cfg.Probes.Listen)
 				if err != nil {

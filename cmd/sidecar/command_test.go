@@ -190,6 +190,35 @@ postgres: {url_file: /nowhere/url}
 	command(t, nil, "import", file).fails(t, exitUsage, "--data-dir")
 }
 
+// A flag wins over the environment, which wins over the file.
+func TestWhoWinsOverWhom(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	defer server.Close()
+	good, closed := strings.TrimPrefix(server.URL, "http://"), freeAddress(t)
+	file := func(address string) string {
+		return write(t, filepath.Join(t.TempDir(), "config.yaml"), "probes: {listen: '"+address+"'}\n")
+	}
+	env := func(address string) []string { return []string{"PATCHBAY_PROBES_LISTEN=" + address} }
+	command(t, nil, "healthcheck", "--config", file(good)).ok(t)
+	command(t, env(good), "healthcheck", "--config", file(closed)).ok(t)
+	command(t, env(closed), "healthcheck", "--config", file(closed), "--set", "probes.listen="+good).ok(t)
+	command(t, env(good), "healthcheck", "--config", file(good), "--set", "probes.listen="+closed).fails(t, exitFailed, closed)
+	command(t, nil, "healthcheck", "--set", "probes.listen").fails(t, exitUsage, "KEY=VALUE")
+	command(t, nil, "healthcheck", "--set", "probes.lisen=x").fails(t, exitUsage, "probes.lisen")
+}
+
+func TestQuoted(t *testing.T) {
+	t.Parallel()
+	for word, want := range map[string]string{
+		".patchbay": ".patchbay", "/srv/a-b_c.d": "/srv/a-b_c.d", "my data": "'my data'", "": "''", "it's": `'it'\''s'`, "$HOME": "'$HOME'",
+	} {
+		if got := quoted(word); got != want {
+			t.Errorf("%q: %s, want %s", word, got, want)
+		}
+	}
+}
+
 // The question's own time is not skew.
 func TestClockSkew(t *testing.T) {
 	t.Parallel()

@@ -4,6 +4,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -15,18 +16,31 @@ import (
 // loadConfig reads the config for a mode; warnings go to stderr. Every problem
 // of it is one line, and the exit code is that of wrong usage.
 func loadConfig(c *cobra.Command, s streams, env environment, mode config.Mode) (*config.Config, error) {
-	path := ""
-	if f := c.Flag("config"); f != nil {
-		path = f.Value.String()
-	}
-	cfg, warnings, err := config.Load(config.Options{Path: path, Environ: env, Mode: mode})
+	cfg, warnings, err := readConfig(c, env, mode)
 	for _, w := range warnings {
 		fmt.Fprintf(s.err, "sidecar: warning: %s\n", w)
 	}
+	return cfg, err
+}
+
+func readConfig(c *cobra.Command, env environment, mode config.Mode) (*config.Config, []config.Warning, error) {
+	list, err := c.Flags().GetStringArray("set")
 	if err != nil {
-		return nil, usageError{err}
+		return nil, nil, usageError{err}
 	}
-	return cfg, nil
+	set := make(map[string]string, len(list))
+	for _, kv := range list {
+		key, value, ok := strings.Cut(kv, "=")
+		if !ok {
+			return nil, nil, usagef("--set takes KEY=VALUE, e.g. --set probes.listen=:7413")
+		}
+		set[key] = value
+	}
+	cfg, warnings, err := config.Load(config.Options{Path: c.Flag("config").Value.String(), Environ: env, Flags: set, Mode: mode})
+	if err != nil {
+		return nil, warnings, usageError{err}
+	}
+	return cfg, warnings, nil
 }
 
 // issuersOf turns the config's issuers into the verifier's.

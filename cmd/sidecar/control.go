@@ -208,14 +208,35 @@ func (e *embedded) importFor(ctx context.Context, call importCall) (string, erro
 	return out.String(), err
 }
 
+// controlOf is the socket of the dev that holds a data dir. A socket of another
+// owner than the file that names it is not dev's: the folder that it lay in was
+// cleaned away, and somebody else waits at its path for secrets.
+func controlOf(dir string) (string, bool) {
+	name := filepath.Join(dir, controlFile)
+	raw, err := os.ReadFile(name)
+	if err != nil {
+		return "", false
+	}
+	socket := string(raw)
+	file, err := os.Stat(name)
+	if err != nil {
+		return "", false
+	}
+	sock, err := os.Lstat(socket)
+	if err != nil || sock.Mode().Type() != os.ModeSocket || owner(sock) != owner(file) {
+		return "", false
+	}
+	return socket, true
+}
+
 // devAnswers tells whether a dev holds the data dir and takes calls.
 func devAnswers(ctx context.Context, dir string) bool {
-	raw, err := os.ReadFile(filepath.Join(dir, controlFile))
-	if err != nil {
+	socket, ok := controlOf(dir)
+	if !ok {
 		return false
 	}
 	d := net.Dialer{Timeout: time.Second}
-	conn, err := d.DialContext(ctx, "unix", string(raw))
+	conn, err := d.DialContext(ctx, "unix", socket)
 	if err != nil {
 		return false
 	}
@@ -229,15 +250,14 @@ var errNobody = errors.New("no dev is running")
 // callDev calls the dev that holds a data dir. Errors: errNobody; the call's own
 // failure.
 func callDev(ctx context.Context, dir, path string, call any) (string, error) {
-	raw, err := os.ReadFile(filepath.Join(dir, controlFile))
-	if err != nil {
+	socket, ok := controlOf(dir)
+	if !ok {
 		return "", errNobody
 	}
 	body, err := json.Marshal(call)
 	if err != nil {
 		return "", fmt.Errorf("encoding the call: %w", err)
 	}
-	socket := string(raw)
 	client := http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {

@@ -240,3 +240,91 @@ func TestTokenAndResolve(t *testing.T) {
 		t.Errorf("dev still answers %d", code)
 	}
 }
+
+// Without a token and without words, resolve asks for whoever has an answer.
+func TestResolveFindsWhomToAskFor(t *testing.T) {
+	t.Parallel()
+	d := newDev(t)
+	seed := write(t, filepath.Join(t.TempDir(), "seed.xml"), bucketFile("one", "s1"))
+	d.start(t, nil, "--seed", seed)
+	url := "--url=http://" + d.local
+	o := command(t, nil, "resolve", "storage", url, "--data-dir", d.dir).ok(t)
+	if !strings.Contains(o.out, `"bucket":"one"`) || !strings.Contains(o.err, "tenant initech, organization hq") {
+		t.Errorf("%s%s", o.out, o.err)
+	}
+	command(t, nil, "resolve", "storage", url, "--data-dir", d.dir, "--tenant", "initech").ok(t)
+	command(t, nil, "resolve", "email", url, "--data-dir", d.dir).fails(t, exitFailed, "no_default_connector")
+	command(t, nil, "resolve", "storage", url, "--data-dir", d.dir, "--tenant", "hooli").fails(t, exitFailed, "not_found")
+	command(t, nil, "resolve", "storage", url, "--data-dir", d.dir, "--tenant", "../x").fails(t, exitUsage, "tenant")
+	command(t, nil, "resolve", "../env", url, "--data-dir", d.dir).fails(t, exitFailed, "sidecar: ")
+	empty := write(t, filepath.Join(t.TempDir(), "token"), "\n")
+	command(t, nil, "resolve", "storage", url, "--token-file", empty).fails(t, exitFailed, empty, "empty")
+	command(t, nil, "resolve", "storage", url, "--token-file", "/nowhere").fails(t, exitFailed, "/nowhere")
+	// Something else answers there.
+	command(t, nil, "resolve", "storage", "--url", "http://"+d.probes, "--data-dir", d.dir).fails(t, exitFailed, "not_found")
+}
+
+// A socket that belongs to somebody else gets no secret.
+func TestImportTrustsItsOwnersSocketOnly(t *testing.T) {
+	t.Parallel()
+	if os.Getuid() != 0 {
+		t.Log("only root can give a socket away")
+		return
+	}
+	d := newDev(t)
+	d.start(t, nil)
+	d.end(t)
+	socket := socketPath(t)
+	ln, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	called := make(chan struct{})
+	go func() {
+		if conn, err := ln.Accept(); err == nil {
+			_ = conn.Close()
+			close(called)
+		}
+	}()
+	if err := os.Chown(socket, 65534, 65534); err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(d.dir, controlFile), socket)
+	file := write(t, filepath.Join(t.TempDir(), "f.xml"), bucketFile("bucket-1", "s"))
+	command(t, nil, "import", "--data-dir", d.dir, file).ok(t) // on the data itself
+	select {
+	case <-called:
+		t.Error("the stranger's socket was called")
+	default:
+	}
+}
+
+// Where the socket lies: in the data dir, or, when that path is too long for one,
+// in a folder that only its user may enter.
+func TestControlSocketFits(t *testing.T) {
+	t.Parallel()
+	for name, dir := range map[string]string{
+		"short": filepath.Join(filepath.Dir(socketPath(t)), "data"),
+		"long":  filepath.Join(t.TempDir(), strings.Repeat("long/", 30), "data"),
+	} {
+		d := newDev(t)
+		d.dir = dir
+		d.start(t, nil)
+		socket, ok := controlOf(dir)
+		if !ok {
+			t.Fatalf("%s: no socket", name)
+		}
+		if inside := filepath.Dir(socket) == dir; inside != (name == "short") {
+			t.Errorf("%s: %s", name, socket)
+		}
+		if st, err := os.Stat(filepath.Dir(socket)); err != nil || st.Mode().Perm() != 0o700 {
+			t.Errorf("%s: %v %v", name, st.Mode(), err)
+		}
+		command(t, nil, "export", "--data-dir", dir, "--tenant", "acme").ok(t)
+		d.end(t)
+		if _, err := os.Stat(socket); err == nil {
+			t.Errorf("%s: the socket was left", name)
+		}
+	}
+}

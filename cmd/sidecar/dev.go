@@ -321,7 +321,7 @@ func devBanner(s streams, issuer *devissuer.Issuer, local, admin, probes net.Lis
 	var b strings.Builder
 	base, curl := "http://"+local.Addr().String(), "curl -s"
 	if local.Addr().Network() == "unix" {
-		curl += " --unix-socket " + local.Addr().String()
+		curl += " --unix-socket " + quoted(local.Addr().String())
 		base = "http://localhost"
 	}
 	fmt.Fprintf(&b, `Patchbay is up, on embedded defaults in %s
@@ -332,7 +332,7 @@ func devBanner(s streams, issuer *devissuer.Issuer, local, admin, probes net.Lis
 
 `, o.dataDir, shownAddress(local), admin.Addr(), probes.Addr())
 	if d.tenant.IsZero() {
-		b.WriteString("There is no tenant yet. Import one:  " + self() + " import --data-dir " + o.dataDir + " FILE\n")
+		b.WriteString("There is no tenant yet. Import one:  " + self() + " import --data-dir " + quoted(o.dataDir) + " FILE\n")
 	} else {
 		claims := devissuer.Claims{Tenant: d.tenant.String(), Organization: d.organization.String(), TTL: 24 * time.Hour}
 		token, err := issuer.Mint(claims)
@@ -349,7 +349,7 @@ func devBanner(s streams, issuer *devissuer.Issuer, local, admin, probes net.Lis
 			fmt.Fprintf(&b, "No connector is the default for %s yet; this asks for tenant %s (the token lives 24 h):\n\n", demoCategory, who)
 		}
 		fmt.Fprintf(&b, "  %s -H \"Authorization: Bearer %s\" %s/v1/resolve/%s\n\n", curl, token, base, demoCategory)
-		fmt.Fprintf(&b, "Another token:  %s token --data-dir %s --tenant TENANT --org ORGANIZATION\n", self(), o.dataDir)
+		fmt.Fprintf(&b, "Another token:  %s token --data-dir %s --tenant TENANT --org ORGANIZATION\n", self(), quoted(o.dataDir))
 	}
 	b.WriteString("Connectors may point at loopback here; sidecar serve denies that. Ctrl-C stops.\n")
 	_, err := io.WriteString(s.out, b.String())
@@ -363,6 +363,16 @@ func self() string {
 		return "go run ./cmd/sidecar"
 	}
 	return "sidecar"
+}
+
+// quoted is a word of a shell.
+func quoted(word string) string {
+	if word != "" && !strings.ContainsFunc(word, func(r rune) bool {
+		return !strings.ContainsRune("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./:@%+,=", r)
+	}) {
+		return word
+	}
+	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
 }
 
 // shownAddress is a listener's address as --url takes it.

@@ -109,6 +109,25 @@ func TestDevSeedsARecordWithoutTenant(t *testing.T) {
 	}
 }
 
+// A first start that fails takes only what it made itself.
+func TestDevFailsItsFirstStartInAUsedDataDir(t *testing.T) {
+	t.Parallel()
+	d := newDev(t)
+	token := strings.TrimSpace(command(t, nil, "token", "--data-dir", d.dir, "--tenant", "acme", "--org", "acme").ok(t).out)
+	notes := write(t, filepath.Join(d.dir, "notes.txt"), "mine")
+	seed := write(t, filepath.Join(t.TempDir(), "bad.xml"), "<ede><record")
+	command(t, d.environment(), "dev", "--data-dir", d.dir, "--seed", seed).fails(t, exitFailed, "bad.xml:1")
+	entries, err := os.ReadDir(d.dir)
+	if err != nil || len(entries) != 2 {
+		t.Errorf("left: %v %v", entries, err)
+	}
+	if b, err := os.ReadFile(notes); err != nil || string(b) != "mine" {
+		t.Errorf("the notes are gone: %v", err)
+	}
+	d.start(t, nil)
+	d.resolve(t, token, "storage") // the key that signed it is still there
+}
+
 func nothingLeft(t testing.TB, d *devProcess) {
 	t.Helper()
 	if _, err := os.Stat(d.dir); err == nil {

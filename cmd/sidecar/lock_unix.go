@@ -25,3 +25,11 @@ func lockDir(path string) (func(), error) {
 	}
 	return func() { _ = f.Close() }, nil // closing releases the lock
 }
+
+// owner is the user that a file belongs to.
+func owner(info os.FileInfo) uint32 {
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		return st.Uid
+	}
+	return ^uint32(0)
+}

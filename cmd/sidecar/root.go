@@ -63,6 +63,9 @@ func run(ctx context.Context, args []string, s streams, env environment) int {
 	if isCobraUsage(err) { // its suggestions come on lines of their own
 		err = usagef("%s; see `sidecar --help`", strings.Join(strings.Fields(err.Error()), " "))
 	}
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		err = errors.New("interrupted before it was done")
+	}
 	// One line an error; a config or data file that has several gets several.
 	for line := range strings.SplitSeq(strings.TrimSpace(err.Error()), "\n") {
 		if line = strings.TrimSpace(line); line != "" {
@@ -101,6 +104,7 @@ func rootCommand(s streams, env environment) *cobra.Command {
 	root.SetErr(s.err)
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return usagef("%w; see `%s --help`", err, c.CommandPath()) })
 	root.PersistentFlags().String("config", "", "YAML config file (or PATCHBAY_CONFIG)")
+	root.PersistentFlags().StringArray("set", nil, "a config key, over file and environment: --set probes.listen=:7413 (repeatable)")
 	root.AddCommand(
 		devCommand(s, env), serveCommand(s, env), adminCommand(s, env), migrateCommand(s, env),
 		importCommand(s, env), exportCommand(s, env), resolveCommand(s, env), tokenCommand(s, env),

@@ -142,6 +142,7 @@ func runServe(ctx context.Context, s streams, cfg *config.Config) error {
 	if err != nil {
 		return err
 	}
+	vaultMetrics(p.metrics, u.secrets)
 	p.announce = func() error {
 		log.Info("the local API is up", "address", local.Addr().String(), "probes", probes.Addr().String())
 		return nil
@@ -204,6 +205,7 @@ func runAdmin(ctx context.Context, s streams, cfg *config.Config) error {
 		},
 	}), probes)
 	p.sweeper(u.store, u.secrets)
+	vaultMetrics(p.metrics, u.secrets)
 	if u.redis != nil {
 		relay := resolver.NewRelay(u.store, u.redis.NewPublisher(), log)
 		relayMetrics(p.metrics, relay)
@@ -225,6 +227,14 @@ func (p *program) sweeper(store connector.Store, secrets vault.Store) {
 	p.metrics.CounterFunc("secrets_destroyed_total", "Soft-deleted secret bundles destroyed.", s.Destroyed.Load)
 	p.metrics.CounterFunc("secret_sweep_failures_total", "Sweeps that did not reach their end.", s.Failures.Load)
 	p.background("sweeper", s.Run)
+}
+
+// vaultMetrics exposes what a client counts of its own standing.
+func vaultMetrics(m *obs.Registry, v *vault.Client) {
+	m.CounterFunc("vault_logins_total", "Logins to Vault that worked.", v.Logins)
+	m.CounterFunc("vault_login_failures_total", "Logins to Vault that did not.", v.LoginFailures)
+	m.CounterFunc("vault_renewals_total", "Renewals of a Vault token that worked.", v.Renewals)
+	m.CounterFunc("vault_refusals_total", "Answers of 403 from Vault.", v.Refusals)
 }
 
 // relayMetrics exposes what a relay counts.

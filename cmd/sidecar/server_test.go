@@ -323,7 +323,8 @@ func TestServeWithoutUpstreams(t *testing.T) {
 		if code, _ := get(t, "http://"+probes+"/livez", ""); code != http.StatusOK {
 			t.Errorf("%s: /livez %d", name, code)
 		}
-		if code, body := get(t, "http://"+probes+"/readyz?verbose", ""); code != http.StatusServiceUnavailable {
+		code, body := get(t, "http://"+probes+"/readyz?verbose", "")
+		if code != http.StatusServiceUnavailable || !strings.Contains(body, "not logged in to Vault") || strings.Contains(body, "canary-pw") {
 			t.Errorf("%s: /readyz %d %s", name, code, body)
 		}
 		if code := p.end(t); code != exitDone {

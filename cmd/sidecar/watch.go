@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/patchbay-dev/patchbay/httpapi"
+	"github.com/patchbay-dev/patchbay/internal/fault"
 )
 
 // watch asks every dependency once a second, so that a probe never waits for
@@ -21,9 +22,10 @@ type watched struct {
 	name  string
 	check func(ctx context.Context) error
 
-	mu   sync.Mutex
-	ok   bool
-	told bool // the log says that it does not answer
+	mu     sync.Mutex
+	ok     bool
+	told   bool   // the log says that it does not answer
+	detail string // the public sentence about why not
 }
 
 const (
@@ -86,7 +88,7 @@ func (w *watch) look(ctx context.Context, d *watched, tell bool) bool {
 		w.log.Info("a dependency answers again", "dependency", d.name)
 		d.told = false
 	}
-	d.ok = err == nil
+	d.ok, d.detail = err == nil, fault.Message(err)
 	return d.ok
 }
 
@@ -95,9 +97,9 @@ func (w *watch) dependencies(required func(name string) bool) []httpapi.Dependen
 	out := make([]httpapi.Dependency, 0, len(w.deps))
 	for _, d := range w.deps {
 		d.mu.Lock()
-		dep := httpapi.Dependency{Name: d.name, OK: d.ok, Required: required(d.name)}
+		dep := httpapi.Dependency{Name: d.name, OK: d.ok, Required: required(d.name), Detail: d.detail}
 		d.mu.Unlock()
-		if !dep.OK {
+		if !dep.OK && dep.Detail == "" {
 			dep.Detail = "does not answer"
 		}
 		out = append(out, dep)
