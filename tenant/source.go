@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -72,14 +71,17 @@ type fileSource struct {
 }
 
 func (s fileSource) fetch(context.Context) ([]*key, error) {
+	// Looked at before it is opened: opening a pipe would wait for its writer.
+	if info, err := os.Stat(s.path); err != nil {
+		return nil, fmt.Errorf("find key file: %w", err)
+	} else if !info.Mode().IsRegular() {
+		return nil, errors.New("read key file: not a regular file")
+	}
 	f, err := os.Open(s.path)
 	if err != nil {
 		return nil, fmt.Errorf("open key file: %w", err)
 	}
-	defer f.Close()
-	if info, err := f.Stat(); err == nil && info.Mode()&fs.ModeType != 0 {
-		return nil, errors.New("read key file: not a regular file")
-	}
+	defer func() { _ = f.Close() }() // only read from
 	raw, err := readBounded(f)
 	if err != nil {
 		return nil, fmt.Errorf("read key file: %w", err)
@@ -151,7 +153,7 @@ func get(ctx context.Context, client *http.Client, from string) ([]byte, error) 
 	if err != nil {
 		return nil, err
 	}
-	defer res.Body.Close()
+	defer func() { _ = res.Body.Close() }() // only read from
 	if res.StatusCode != http.StatusOK {
 		return nil, fmt.Errorf("the issuer answered %d", res.StatusCode)
 	}

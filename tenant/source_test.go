@@ -1,14 +1,21 @@
 package tenant_test
 
 import (
+	"bytes"
 	"context"
+	"crypto/rand"
+	"crypto/rsa"
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
+	"log/slog"
+	"math/big"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -201,5 +208,132 @@ func TestBadFile(t *testing.T) {
 				t.Errorf("got %v", err)
 			}
 		})
+	}
+}
+
+// TestRedirects: a key server may move, but not to where anybody on the way
+// could put keys of their own, and not in circles.
+func TestRedirects(t *testing.T) {
+	t.Parallel()
+	ec := newES256(t, "ec")
+	plain := newKeyServer(t, jwks(t, ec))
+	safe := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/keys":
+			_, _ = w.Write(jwks(t, ec))
+		case "/moved":
+			http.Redirect(w, r, "/keys", http.StatusFound)
+		case "/downgrade":
+			http.Redirect(w, r, plain.URL, http.StatusFound)
+		default:
+			http.Redirect(w, r, "/circle", http.StatusFound)
+		}
+	}))
+	t.Cleanup(safe.Close)
+	roots := x509.NewCertPool()
+	roots.AddCert(safe.Certificate())
+	for path, want := range map[string]bool{"/keys": true, "/moved": true, "/downgrade": false, "/circle": false} {
+		v, err := tenant.NewVerifier(tenant.VerifierOptions{Issuers: []tenant.Issuer{urlIssuer(safe.URL + path)}, RootCAs: roots})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := v.Refresh(t.Context()); (err == nil) != want {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+	if n := plain.fetches.Load(); n != 0 {
+		t.Errorf("keys were asked for in clear, %d times", n)
+	}
+	// Without its authority the same server is a stranger.
+	v, err := tenant.NewVerifier(tenant.VerifierOptions{Issuers: []tenant.Issuer{urlIssuer(safe.URL + "/keys")}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := v.Refresh(t.Context()); err == nil {
+		t.Error("a certificate that nobody vouches for was accepted")
+	}
+	wantCode(t, v, ec.sign(t, good()), fault.Unavailable)
+}
+
+// TestDiscoveryStaysSafe: a configuration fetched by https names keys by https.
+func TestDiscoveryStaysSafe(t *testing.T) {
+	t.Parallel()
+	plain := newKeyServer(t, jwks(t, newES256(t, "ec")))
+	var self string
+	safe := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintf(w, `{"issuer": %q, "jwks_uri": %q}`, self, plain.URL)
+	}))
+	t.Cleanup(safe.Close)
+	self = safe.URL
+	v, err := tenant.NewVerifier(tenant.VerifierOptions{HTTP: safe.Client(), Issuers: []tenant.Issuer{
+		{Issuer: self, Discovery: self, Audiences: []string{"patchbay"}, Algorithms: []string{"ES256"}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := v.Refresh(t.Context()); err == nil || plain.fetches.Load() != 0 {
+		t.Errorf("keys in clear: %v, %d fetches", err, plain.fetches.Load())
+	}
+}
+
+// TestPEMForms: certificates and PKCS #1 carry public keys too.
+func TestPEMForms(t *testing.T) {
+	t.Parallel()
+	ec, rs := newES256(t, ""), newRS256(t, "", 2048)
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
+	cert, err := x509.CreateCertificate(rand.Reader, template, template, ec.key.Public(), ec.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "keys.pem")
+	conf := tenant.Issuer{Issuer: "https://id.example.com", PEMFile: path, Audiences: []string{"patchbay"}, Algorithms: []string{"ES256", "RS256"}}
+	certificate := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert})
+	write(t, path, append(certificate, pem.EncodeToMemory(&pem.Block{
+		Type: "RSA PUBLIC KEY", Bytes: x509.MarshalPKCS1PublicKey(rs.key.Public().(*rsa.PublicKey))})...))
+	v := newVerifier(t, conf)
+	wantCode(t, v, ec.sign(t, good()), "")
+	wantCode(t, v, rs.sign(t, good()), "")
+	write(t, path, append(certificate, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: []byte("garbage")})...))
+	if err := v.Refresh(t.Context()); err == nil {
+		t.Error("a block of garbage was skipped in silence")
+	}
+	wantCode(t, v, ec.sign(t, good()), "")
+}
+
+// TestKeyFileIsAFile: opening a pipe would wait for ever, at start and later.
+func TestKeyFileIsAFile(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	pipe := filepath.Join(dir, "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{pipe, dir, filepath.Join(dir, "missing")} {
+		conf := tenant.Issuer{Issuer: "https://id.example.com", JWKSFile: path, Audiences: []string{"patchbay"}, Algorithms: []string{"ES256"}}
+		if _, err := tenant.NewVerifier(tenant.VerifierOptions{Issuers: []tenant.Issuer{conf}}); fault.CodeOf(err) != fault.InvalidArgument {
+			t.Errorf("%s: %v", filepath.Base(path), err)
+		}
+	}
+}
+
+// TestExposedSecretIsTold: a warning, because some volumes know no narrower mode.
+func TestExposedSecretIsTold(t *testing.T) {
+	t.Parallel()
+	secret := strings.Repeat("s", 32)
+	for mode, want := range map[os.FileMode]bool{0o644: true, 0o640: false} {
+		path := filepath.Join(t.TempDir(), "secret")
+		write(t, path, []byte(secret))
+		if err := os.Chmod(path, mode); err != nil {
+			t.Fatal(err)
+		}
+		var log bytes.Buffer
+		conf := tenant.Issuer{Issuer: "https://id.example.com", HMACFile: path, Audiences: []string{"patchbay"}, Algorithms: []string{"HS256"}}
+		v, err := tenant.NewVerifier(tenant.VerifierOptions{Issuers: []tenant.Issuer{conf}, Log: slog.New(slog.NewJSONHandler(&log, nil))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		wantCode(t, v, hs256(t, secret, good()), "")
+		if got := strings.Contains(log.String(), "readable by everybody"); got != want || strings.Contains(log.String(), secret) {
+			t.Errorf("mode %o: %s", mode, log.String())
+		}
 	}
 }
