@@ -61,6 +61,7 @@ type fleet struct {
 	mount string
 	cache string // the cache section
 	level string // of logs
+	reads string // Vault policy of a sidecar
 
 	logins   map[string]string // database URL by role
 	approles map[string]testenv.AppRole
@@ -90,11 +91,10 @@ func newFleet(t testing.TB, o options) *fleet {
 	f.logins["owner"] = owner
 	f.mount = f.vault.NewMount(t)
 	data, metadata := f.mount+"/data/patchbay/*", f.mount+"/metadata/patchbay/*"
-	reads := f.vault.NewPolicy(t, fmt.Sprintf(`path %q { capabilities = ["read"] }
-path %q { capabilities = ["read"] }`, data, metadata))
+	f.reads = f.vault.NewPolicy(t, fmt.Sprintf(`path %q { capabilities = ["read"] }`, data))
 	writes := f.vault.NewPolicy(t, fmt.Sprintf(`path %q { capabilities = ["create", "read", "update", "delete"] }
 path %q { capabilities = ["read", "list", "delete"] }`, data, metadata))
-	f.approles["sidecar"] = f.vault.NewAppRole(t, map[string]any{"token_ttl": "1h", "token_type": "batch"}, reads)
+	f.approles["sidecar"] = f.vault.NewAppRole(t, map[string]any{"token_ttl": "1h", "token_type": "batch"}, f.reads)
 	f.approles["admin"] = f.vault.NewAppRole(t, map[string]any{"token_ttl": "1h"}, writes)
 
 	f.run(nil, "migrate", "--config", f.config("owner", "admin", "")).ok(f)
@@ -347,6 +347,27 @@ func (p *process) probe(path string) int {
 	return res.StatusCode
 }
 
+// answers tells whether a dependency does, as the readiness probe has it.
+func (p *process) answers(dependency string) bool {
+	p.f.Helper()
+	var verbose struct {
+		Dependencies []struct {
+			Name string `json:"name"`
+			OK   bool   `json:"ok"`
+		} `json:"dependencies"`
+	}
+	if err := json.Unmarshal([]byte(p.text("/readyz?verbose")), &verbose); err != nil {
+		p.f.Fatal(err)
+	}
+	for _, d := range verbose.Dependencies {
+		if d.Name == dependency {
+			return d.OK
+		}
+	}
+	p.f.Fatalf("no dependency %s in %v", dependency, verbose)
+	return false
+}
+
 // metric reads one sample by its name; -1 when there is none.
 func (p *process) metric(name string) float64 {
 	for line := range strings.Lines(p.metrics()) {
@@ -361,8 +382,11 @@ func (p *process) metric(name string) float64 {
 	return -1
 }
 
-func (p *process) metrics() string {
-	res, err := client.Get("http://" + p.probes + "/metrics")
+func (p *process) metrics() string { return p.text("/metrics") }
+
+// text is what the probes' listener says; "" when it does not answer.
+func (p *process) text(path string) string {
+	res, err := client.Get("http://" + p.probes + path)
 	if err != nil {
 		return ""
 	}
