@@ -70,9 +70,10 @@ type fleet struct {
 
 // options of a fleet. The zero options: shared Postgres and Vault, Redis alone.
 type options struct {
-	private bool   // servers that the test may kill
-	cache   string // YAML of the cache section
-	level   string // log level; default info
+	private  bool     // servers that the test may kill
+	cache    string   // YAML of the cache section
+	level    string   // log level; default info
+	postgres []string // settings of a private Postgres
 }
 
 // newFleet starts servers, migrates, and makes a login per role.
@@ -82,7 +83,7 @@ func newFleet(t testing.TB, o options) *fleet {
 		logins: map[string]string{}, approles: map[string]testenv.AppRole{}}
 	f.redis = testenv.NewRedis(t)
 	if o.private {
-		f.pg, f.vault = testenv.NewPostgres(t), testenv.NewVault(t)
+		f.pg, f.vault = testenv.NewPostgres(t, o.postgres...), testenv.NewVault(t)
 	} else {
 		f.pg, f.vault = testenv.Postgres(t), testenv.Vault(t)
 	}
