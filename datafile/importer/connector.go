@@ -63,15 +63,16 @@ func (p *planner) kind(c *connectorRecord) providers.Provider {
 
 // content is what the file says a connector holds.
 type content struct {
-	input providers.Input              // text from outside as providers.TextValue
-	text  map[string]bool              // params whose value came as text
-	at    map[string]datafile.Position // of each name, canonical or not
-	rec   map[string]string            // id of the record that holds it
+	input  providers.Input  // text from outside as providers.TextValue
+	places map[string]place // of each name, canonical or not
+	// creates holds the names that only rows under noupdate give: they never
+	// change what is stored.
+	creates map[string]bool
 }
 
 // content reads config and rows into params and secrets, not yet decoded.
 func (p *planner) content(ctx context.Context, c *connectorRecord, provider providers.Provider) (content, bool) {
-	out := content{at: map[string]datafile.Position{}, rec: map[string]string{}}
+	out := content{places: map[string]place{}, creates: map[string]bool{}}
 	flat := map[string]any{}
 	ok := true
 	if f, has := p.field(c.Record, "config"); has && !(f.Form == datafile.Text && f.Text == "") {
@@ -86,36 +87,33 @@ func (p *planner) content(ctx context.Context, c *connectorRecord, provider prov
 				at = f.Position
 			}
 			v, good := p.expandAll(c.Record, at, m[k])
-			flat[k], out.at[k], ok = v, at, ok && good
+			flat[k], out.places[k], ok = v, place{at, c.ID}, ok && good
 		}
 	}
-	if len(c.rows) > 0 {
-		raw, good := p.nested(c, out.at)
-		ok = ok && good
-		rows, err := provider.ImportConfig(ctx, raw)
-		if err != nil {
-			vs := fault.Violations(err)
-			for _, v := range vs {
-				p.violation(c, out, v)
+	rows, good := p.rows(ctx, c, provider, &out, true, false)
+	if !good {
+		return out, false
+	}
+	schema := provider.Schema()
+	if slices.ContainsFunc(c.rows, func(r *paramRecord) bool { return r.NoUpdate }) {
+		updates, _ := p.rows(ctx, c, provider, &out, false)
+		for k := range rows {
+			_, inConfig := flat[k]
+			if _, update := updates[k]; !update && !inConfig {
+				out.creates[schema.Canonical(k)] = true
 			}
-			if len(vs) == 0 {
-				p.problem(c.rows[0].Position, c.rows[0].ID, "%s", publicMessage(err, "the rows can't be read as this kind's config"))
-			}
-			return out, false
 		}
-		for k, v := range rows {
-			if s, isText := v.(string); isText {
-				v = providers.TextValue(s)
-			}
-			flat[k] = v
-			if _, known := out.at[k]; !known {
-				out.at[k] = c.rows[0].Position
-			}
-			out.rec[k] = c.rows[0].ID
+	}
+	for k, v := range rows {
+		if s, isText := v.(string); isText {
+			v = providers.TextValue(s)
+		}
+		flat[k] = v
+		if _, known := out.places[k]; !known {
+			out.places[k] = place{c.rows[0].Position, c.rows[0].ID}
 		}
 	}
 	maps.DeleteFunc(flat, func(_ string, v any) bool { return v == nil })
-	schema := provider.Schema()
 	in, err := schema.Split(flat)
 	if err != nil {
 		p.problem(c.Position, c.ID, "%s", publicMessage(err, "config can't be read"))
@@ -124,12 +122,33 @@ func (p *planner) content(ctx context.Context, c *connectorRecord, provider prov
 	out.input = in
 	for k := range flat {
 		if name := schema.Canonical(k); name != k {
-			if _, known := out.at[name]; !known {
-				out.at[name], out.rec[name] = out.at[k], out.rec[k]
+			if _, known := out.places[name]; !known {
+				out.places[name] = out.places[k]
 			}
 		}
 	}
 	return out, ok
+}
+
+// rows reads the rows of the given kinds of noupdate as the kind's config; false
+// means reported.
+func (p *planner) rows(ctx context.Context, c *connectorRecord, provider providers.Provider, out *content, noUpdate ...bool) (map[string]any, bool) {
+	if len(c.rows) == 0 {
+		return nil, true
+	}
+	raw, ok := p.nested(c, out, noUpdate...)
+	rows, err := provider.ImportConfig(ctx, raw)
+	if err == nil {
+		return rows, ok
+	}
+	vs := fault.Violations(err)
+	for _, v := range vs {
+		p.violation(c, *out, v)
+	}
+	if len(vs) == 0 {
+		p.problem(c.rows[0].Position, c.rows[0].ID, "%s", publicMessage(err, "the rows can't be read as this kind's config"))
+	}
+	return nil, false
 }
 
 // publicMessage is err's public message, or the given one.
@@ -148,17 +167,14 @@ func (p *planner) violation(c *connectorRecord, in content, v fault.Violation) {
 		at, record = c.rows[0].Position, c.rows[0].ID
 	}
 	if f, ok := p.field(c.Record, "config"); ok {
-		at = f.Position
+		at, record = f.Position, c.ID
 	}
 	message := v.Message
 	if len(parts) > 1 {
 		unescape := strings.NewReplacer("~1", "/", "~0", "~")
 		name := unescape.Replace(parts[1])
-		if place, ok := in.at[name]; ok {
-			at = place
-		}
-		if r := in.rec[name]; r != "" {
-			record = r
+		if found, ok := in.places[name]; ok {
+			at, record = found.at, found.record
 		}
 		path := unescape.Replace(strings.Join(parts[1:], "/"))
 		message = fmt.Sprintf("%s %q: %s", strings.TrimSuffix(parts[0], "s"), path, v.Message)
@@ -184,7 +200,7 @@ func decode(schema *providers.Schema, in providers.Input, configured []string) (
 func (p *planner) planConnector(ctx context.Context, s *tenantState, c *connectorRecord) (*connectorPlan, error) {
 	provider := p.kind(c)
 	org, orgOK := p.organization(s, c.Record)
-	name, _ := p.text(c.Record, "name")
+	name := p.name(c.Record, "name")
 	isDefault, defaultAt := p.boolean(c.Record, "is_default")
 	active, activeAt := p.boolean(c.Record, "active", "is_enabled")
 	blockPinned, _ := p.boolean(c.Record, "block_pinned")
@@ -252,6 +268,7 @@ func (p *planner) planConnector(ctx context.Context, s *tenantState, c *connecto
 	}
 	if restoring {
 		next.DeletedAt = time.Time{}
+		next.State = connector.StateUntested
 		// Another one may answer by now; only the file makes it the default again.
 		next.Default = plan.claims
 		plan.changed = append(plan.changed, "deleted")
@@ -266,7 +283,7 @@ func (p *planner) planConnector(ctx context.Context, s *tenantState, c *connecto
 		plan.action = Create
 	case restoring:
 		plan.action = Restore
-	case len(plan.changed) > 0:
+	case len(plan.changed) > 0 || len(plan.agreed) > 0:
 		plan.action = Update
 	default:
 		plan.action = Unchanged

@@ -88,7 +88,7 @@ func recordID(external, model, id string) string {
 }
 
 func textField(name, value string) datafile.Field {
-	return datafile.Field{Name: name, Value: datafile.Value{Form: datafile.Text, Text: value}}
+	return datafile.Field{Name: name, Value: datafile.Value{Form: datafile.Text, Text: escape(value)}}
 }
 
 func refField(name, target string) datafile.Field {

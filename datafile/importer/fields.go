@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/patchbay-dev/patchbay/datafile"
 )
@@ -68,6 +70,16 @@ func (p *planner) field(r *datafile.Record, names ...string) (datafile.Field, bo
 	return found, ok
 }
 
+// plain is what a text stands for: "$ENV:" and "$FILE:" stand for a whole value
+// in every field. Problems are reported; false then.
+func (p *planner) plain(r *datafile.Record, f datafile.Field) (string, bool) {
+	s, _, problem := p.expand.text(f.Text)
+	if problem != "" {
+		p.problem(f.Position, r.ID, "%s", problem)
+	}
+	return s, problem == ""
+}
+
 // text reads a text field; "" when absent.
 func (p *planner) text(r *datafile.Record, names ...string) (string, datafile.Position) {
 	f, ok := p.field(r, names...)
@@ -78,7 +90,23 @@ func (p *planner) text(r *datafile.Record, names ...string) (string, datafile.Po
 		p.problem(f.Position, r.ID, "%s must be text", f.Name)
 		return "", f.Position
 	}
-	return f.Text, f.Position
+	s, _ := p.plain(r, f)
+	return s, f.Position
+}
+
+// maxName bounds the names of tenants, organizations and connectors, in characters.
+const maxName = 255
+
+// name reads what a record is called for people; "" when absent.
+func (p *planner) name(r *datafile.Record, names ...string) string {
+	s, at := p.text(r, names...)
+	switch {
+	case utf8.RuneCountInString(s) > maxName:
+		p.problem(at, r.ID, "name must have at most %d characters", maxName)
+	case strings.ContainsFunc(s, unicode.IsControl):
+		p.problem(at, r.ID, "name must be one line without control characters")
+	}
+	return s
 }
 
 // boolean reads a boolean field: a literal one, or true, false, 1, 0 in any
@@ -98,7 +126,11 @@ func (p *planner) boolean(r *datafile.Record, names ...string) (*bool, datafile.
 		}
 		b = v == 1
 	default:
-		switch strings.ToLower(f.Text) {
+		text, good := p.plain(r, f)
+		if !good {
+			return nil, f.Position
+		}
+		switch strings.ToLower(text) {
 		case "true", "1":
 			b = true
 		case "false", "0":
@@ -118,6 +150,9 @@ func (p *planner) reference(r *datafile.Record, name string) (string, datafile.F
 	if f.Form == datafile.Literal {
 		p.problem(f.Position, r.ID, "%s must be a reference or an id", f.Name)
 		return "", f
+	}
+	if f.Form == datafile.Text {
+		f.Text, _ = p.plain(r, f)
 	}
 	return f.Text, f
 }

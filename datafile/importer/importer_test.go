@@ -122,7 +122,7 @@ func TestThreeWayMerge(t *testing.T) {
 		{"only the store changed", func(w *world) { w.edit(acme, "bucket", editParam("bucket", "api")) }, plainS3, false, "", "api", "canary-s3-secret", false},
 		{"only the store changed, forced", func(w *world) { w.edit(acme, "bucket", editParam("bucket", "api")) }, plainS3, true, "", "api", "canary-s3-secret", false},
 		{"both changed", func(w *world) { w.edit(acme, "bucket", editParam("bucket", "api")) }, other, false, "bucket", "api", "canary-s3-secret", false},
-		{"both changed to the same", func(w *world) { w.edit(acme, "bucket", editParam("bucket", "two")) }, other, false, "", "two", "canary-s3-secret", false},
+		{"both changed to the same", func(w *world) { w.edit(acme, "bucket", editParam("bucket", "two")) }, other, false, "", "two", "canary-s3-secret", true},
 		{"both changed, forced", func(w *world) { w.edit(acme, "bucket", editParam("bucket", "api")) }, other, true, "", "two", "canary-s3-secret", true},
 		{"only the stored secret changed", func(w *world) { w.editSecret(acme, "bucket", "secret_access_key", "canary-api") }, plainS3, false, "", "one", "canary-api", false},
 		{"both secrets changed", func(w *world) {
@@ -252,7 +252,7 @@ func TestDefaultReplaced(t *testing.T) {
 		t.Errorf("the swap again changes something:\n%s", p)
 	}
 	w.refuses(header+strings.Replace(record("bucket", "eu", "true"), `<field name="is_default">true</field>`, "\n<field name=\"active\">0</field>", 1)+"</patchbay>",
-		importer.Options{}, `f.xml:7: ... record "bucket" ... this connector is the default`)
+		importer.Options{}, `f.xml:7:1: record "bucket": this connector is the default; give another one is_default, or this one is_default false`)
 }
 
 func TestPlanGoesStale(t *testing.T) {

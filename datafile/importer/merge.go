@@ -120,29 +120,35 @@ func upgrade(schema *providers.Schema, plan *connectorPlan) error {
 }
 
 // bound keeps a stored secret from being sent to a place that it was not meant
-// for: a new target needs the secret beside it, or voids it while inactive.
+// for: a new target needs the secret beside it, or voids it while inactive. One
+// that the file gives must also be the one that is sent: see mergeSecrets.
 func (p *planner) bound(c *connectorRecord, in content, schema *providers.Schema, plan *connectorPlan, param string) {
 	if plan.stored == nil {
 		return
 	}
 	for _, name := range schema.BoundSecrets(param) {
-		if _, stored := plan.next.Secrets[name]; !stored || in.input.Secrets[name].IsSet() {
+		if _, stored := plan.next.Secrets[name]; !stored {
+			continue
+		}
+		if in.input.Secrets[name].IsSet() {
+			plan.retargeted = append(plan.retargeted, name)
 			continue
 		}
 		if plan.next.Active {
-			p.problem(in.place(c, param), c.ID, "param %q: says where secret %q is sent, so the file must give that secret too", param, name)
+			at := in.placeOf(c, param)
+			p.problem(at.at, at.record, "param %q: says where secret %q is sent, so the file must give that secret too", param, name)
 		} else {
 			plan.voided = append(plan.voided, name)
 		}
 	}
 }
 
-// place is where the file gives a name, else the connector's own line.
-func (in content) place(c *connectorRecord, name string) datafile.Position {
-	if at, ok := in.at[name]; ok {
+// placeOf is where the file gives a name, else the connector's own line.
+func (in content) placeOf(c *connectorRecord, name string) place {
+	if at, ok := in.places[name]; ok {
 		return at
 	}
-	return c.Position
+	return place{c.Position, c.ID}
 }
 
 // bundle reads the pinned secrets. One that is gone for good holds nothing.
@@ -183,6 +189,9 @@ func (p *planner) mergeParams(c *connectorRecord, in content, cfg providers.Conf
 		if !given && !imported {
 			continue // set by the API; the file has nothing to say about it
 		}
+		if exists && in.creates[name] {
+			continue // noupdate
+		}
 		var o outcome
 		if given {
 			o = decide(exists && equal(value, old.Value), imported && equal(value, old.Imported), !exists || imported && equal(old.Value, old.Imported))
@@ -194,6 +203,11 @@ func (p *planner) mergeParams(c *connectorRecord, in content, cfg providers.Conf
 		}
 		switch o {
 		case same:
+			// What this import brought must be known to the next one, else a later
+			// change in the store alone would look like one on both sides.
+			if imported && !equal(value, old.Imported) {
+				plan.agreed = append(plan.agreed, name)
+			}
 			old.Imported = value
 			next.Params[name] = old
 		case keep:
@@ -202,7 +216,8 @@ func (p *planner) mergeParams(c *connectorRecord, in content, cfg providers.Conf
 			changed = true
 			plan.changed = append(plan.changed, name)
 			if param := schema.Param(name); exists && param != nil && param.Immutable {
-				p.problem(in.place(c, name), c.ID, "param %q: is set once and never changes", name)
+				at := in.placeOf(c, name)
+				p.problem(at.at, at.record, "param %q: is set once and never changes", name)
 			}
 			p.bound(c, in, schema, plan, name)
 			if !given {
@@ -218,8 +233,9 @@ func (p *planner) mergeParams(c *connectorRecord, in content, cfg providers.Conf
 }
 
 func (p *planner) conflict(c *connectorRecord, in content, plan *connectorPlan, what, name string) {
+	at := in.placeOf(c, name)
 	plan.conflicts = append(plan.conflicts, datafile.Problem{
-		File: p.file.Name, Position: in.place(c, name), Record: c.ID,
+		File: p.file.Name, Position: at.at, Record: at.record,
 		Message: fmt.Sprintf("%s %q changed in the file and in the store since the last import", what, name),
 	})
 }
@@ -262,7 +278,7 @@ func (p *planner) mergeSecrets(c *connectorRecord, in content, bundle vault.Bund
 			changed, plan.changed = true, append(plan.changed, name)
 			continue
 		}
-		if !given && !wasImported {
+		if !given && !wasImported || exists && in.creates[name] {
 			continue
 		}
 		var o outcome
@@ -270,6 +286,9 @@ func (p *planner) mergeSecrets(c *connectorRecord, in content, bundle vault.Bund
 			o = decide(exists && value.Equal(old), is(value), !exists && !wasImported || exists && is(old))
 		} else {
 			o = decide(false, false, is(old))
+		}
+		if o == keep && slices.Contains(plan.retargeted, name) {
+			o = conflict // the store's secret was not meant for the file's new target
 		}
 		if o == conflict && p.o.Force {
 			o = take

@@ -64,7 +64,9 @@ type connectorPlan struct {
 	note      string
 	conflicts datafile.Problems
 
+	agreed              []string // params that the store had already changed to what the file says now
 	voided              []string // secrets that a changed target makes void
+	retargeted          []string // secrets that the file gives together with a new target
 	claims              bool     // the file says is_default
 	defaultAt, activeAt datafile.Position
 
@@ -187,6 +189,9 @@ func (p *Plan) String() string {
 				owner = "organization " + c.next.Organization.String()
 			}
 			line(c.action, fmt.Sprintf("connector %s [%s %s, %s]", c.label, c.next.Category, c.next.Kind, owner), c.changed, c.note)
+			if len(c.agreed) > 0 {
+				fmt.Fprintf(&b, "             changed in the store to the same already: %s\n", strings.Join(c.agreed, ", "))
+			}
 			if len(c.kept) > 0 {
 				fmt.Fprintf(&b, "             kept as changed since the last import: %s\n", strings.Join(c.kept, ", "))
 			}

@@ -131,7 +131,7 @@ func (p *planner) sortRecords() {
 			text, at := p.ownID(r)
 			id, err := tenant.ParseID(text)
 			if err != nil {
-				p.problem(at, r.ID, "the tenant's id: %s", fault.Message(err))
+				p.problem(at, r.ID, "the tenant's id: %s; give it a key", fault.Message(err))
 			}
 			t.id = id
 			p.tenantRecords = append(p.tenantRecords, t)

@@ -20,11 +20,12 @@ func (p *planner) attachRows() {
 			p.problem(row.Position, row.ID, "connector_id is missing")
 			continue
 		}
-		if c := p.rowConnector(ref); c != nil {
-			c.rows = append(c.rows, row)
-		} else {
-			p.problem(f.Position, row.ID, "connector_id refers to no known connector")
+		c, problem := p.rowConnector(ref)
+		if problem != "" {
+			p.problem(f.Position, row.ID, "%s", problem)
+			continue
 		}
+		c.rows = append(c.rows, row)
 	}
 	for _, c := range p.connectors {
 		slices.SortStableFunc(c.rows, func(a, b *paramRecord) int {
@@ -33,15 +34,25 @@ func (p *planner) attachRows() {
 	}
 }
 
-// rowConnector finds the connector of a row: in the file, else in the store.
-func (p *planner) rowConnector(ref string) *connectorRecord {
+// rowConnector finds the connector of a row: in the file, else in the store of
+// the tenant that is meant anyway; or says what is wrong.
+func (p *planner) rowConnector(ref string) (*connectorRecord, string) {
+	implied := p.impliedTenant()
 	for _, s := range spellings(ref, datafile.ModelConnector) {
+		var found *connectorRecord
 		for _, c := range p.connectors {
-			if c.partial == nil && c.ID == s {
-				return c
+			switch {
+			case c.partial != nil || c.ID != s:
+			case found == nil || !implied.IsZero() && c.tenant == implied:
+				found = c
+			case found.tenant != c.tenant && found.tenant != implied:
+				return nil, "connector_id refers to connectors of several tenants; put them into files of their own"
 			}
 		}
-		t := p.states[p.impliedTenant()]
+		if found != nil {
+			return found, ""
+		}
+		t := p.states[implied]
 		if t == nil {
 			continue
 		}
@@ -50,10 +61,13 @@ func (p *planner) rowConnector(ref string) *connectorRecord {
 			stored = t.byID[s]
 		}
 		if stored != nil {
-			return p.partial(t, stored)
+			return p.partial(t, stored), ""
 		}
 	}
-	return nil
+	if implied.IsZero() {
+		return nil, "connector_id refers to no connector of the file; for a stored one use --tenant"
+	}
+	return nil, "connector_id refers to no known connector"
 }
 
 func (p *planner) partial(t *tenantState, stored *connector.Connector) *connectorRecord {
@@ -76,12 +90,15 @@ func (p *planner) checkRow(row *paramRecord) {
 	r := row.Record
 	if f, ok := p.field(r, "sequence"); ok {
 		n, isInt := f.Literal.(int64)
-		if f.Form == datafile.Text && f.Text != "" {
-			var err error
-			n, err = strconv.ParseInt(f.Text, 10, 64)
-			isInt = err == nil
+		if f.Form == datafile.Text {
+			f.Text, isInt = p.plain(r, f)
+			if f.Text != "" {
+				var err error
+				n, err = strconv.ParseInt(f.Text, 10, 64)
+				isInt = err == nil
+			}
 		}
-		if !isInt && f.Text != "" || f.Form == datafile.Ref {
+		if !isInt && f.Text != "" || f.Form == datafile.Ref || f.Form == datafile.Literal && !isInt {
 			p.problem(f.Position, r.ID, "sequence must be a whole number")
 		}
 		row.sequence = n
@@ -98,10 +115,14 @@ func (p *planner) checkRow(row *paramRecord) {
 
 // nested turns a connector's rows into a nested map, in order of sequence: a
 // later row of the same key wins.
-func (p *planner) nested(c *connectorRecord, at map[string]datafile.Position) (map[string]any, bool) {
+// Rows whose noupdate is not the given one are passed over.
+func (p *planner) nested(c *connectorRecord, out *content, noUpdate ...bool) (map[string]any, bool) {
 	root, ok := map[string]any{}, true
 	sequences := map[string]int64{}
 	for _, row := range c.rows {
+		if !slices.Contains(noUpdate, row.NoUpdate) {
+			continue
+		}
 		key, keyAt := p.text(row.Record, "key")
 		if key == "" {
 			p.problem(keyAt, row.ID, "key is missing")
@@ -148,9 +169,29 @@ func (p *planner) nested(c *connectorRecord, at map[string]datafile.Position) (m
 			continue
 		}
 		m[last] = value
-		at[parts[0]], at[key], at[last] = keyAt, keyAt, keyAt
+		out.place(parts, place{keyAt, row.ID})
 	}
 	return root, ok
+}
+
+// place is where something is written, and in which record.
+type place struct {
+	at     datafile.Position
+	record string
+}
+
+// place remembers a row's place under every name that its dotted key may become:
+// a kind's ImportConfig joins parts with "_" and drops wrappers around them. The
+// whole key is a surer name than a part of another one.
+func (c *content) place(parts []string, at place) {
+	for i := range parts {
+		for j := i + 1; j <= len(parts); j++ {
+			name := strings.Join(parts[i:j], "_")
+			if _, taken := c.places[name]; !taken || j-i == len(parts) {
+				c.places[name] = at
+			}
+		}
+	}
 }
 
 // value expands a row's value.

@@ -28,7 +28,7 @@ func (p *planner) planTenant(s *tenantState) {
 		return
 	}
 	r := s.record.Record
-	name, _ := p.text(r, "name", "company_name")
+	name := p.name(r, "name", "company_name")
 	status, at := p.text(r, "status")
 	if status != "" && status != string(connector.StatusReady) && status != string(connector.StatusSuspended) {
 		p.problem(at, r.ID, "status must be ready or suspended")
@@ -91,7 +91,7 @@ func (p *planner) planOrganizations(s *tenantState) {
 		}
 		stored, exists := s.organizations[o.id]
 		plan := &organizationPlan{action: Unchanged, next: stored}
-		name, _ := p.text(o.Record, "name")
+		name := p.name(o.Record, "name")
 		active, _ := p.boolean(o.Record, "active")
 		for id, other := range s.organizations {
 			if id != o.id && other.ExternalID == o.ID {
