@@ -89,9 +89,10 @@ func TestKubernetesAuth(t *testing.T) {
 		"exp": time.Now().Add(time.Hour).Unix(), "iat": time.Now().Unix(),
 		"kubernetes.io": object{"namespace": "apps", "serviceaccount": object{"name": "sidecar", "uid": "u-1"}},
 	})
-	// The Kubernetes side only: an API server that knows one service account.
+	// The Kubernetes side only: an API server that knows one service account. Its
+	// certificate is checked, as that of a cluster is.
 	var reviews atomic.Int64
-	api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	api := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var review struct {
 			Spec struct{ Token string }
 		}
@@ -113,7 +114,8 @@ func TestKubernetesAuth(t *testing.T) {
 	auth := name(t, "kubernetes")
 	s.admin(t, "POST", "sys/auth/"+auth, object{"type": "kubernetes"})
 	s.admin(t, "POST", "auth/"+auth+"/config", object{
-		"kubernetes_host": api.URL, "disable_local_ca_jwt": true, "token_reviewer_jwt": account,
+		"kubernetes_host": api.URL, "kubernetes_ca_cert": string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: api.Certificate().Raw})),
+		"disable_local_ca_jwt": true, "token_reviewer_jwt": account,
 	})
 	s.admin(t, "POST", "auth/"+auth+"/role/sidecar", object{
 		"bound_service_account_names": []string{"sidecar"}, "bound_service_account_namespaces": []string{"apps"},

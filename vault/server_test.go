@@ -1,13 +1,9 @@
 package vault_test
 
 import (
-	"bytes"
-	"encoding/json"
 	"fmt"
-	"io"
 	"log/slog"
 	"maps"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -35,33 +31,13 @@ func serverOf(v *testenv.VaultServer) *server {
 // admin calls the API as root and fails the test on a status of 400 or more.
 func (s *server) admin(t *testing.T, method, path string, body any) map[string]any {
 	t.Helper()
-	out, status := s.try(t, method, path, body)
-	if status >= 400 {
-		t.Fatalf("%s %s answered %d: %v", method, path, status, out)
-	}
-	return out
-}
-
-func (s *server) try(t *testing.T, method, path string, body any) (map[string]any, int) {
-	t.Helper()
-	raw, err := json.Marshal(body)
-	must(t, err)
-	req, err := http.NewRequest(method, s.addr+"/v1/"+path, bytes.NewReader(raw))
-	must(t, err)
-	req.Header.Set("X-Vault-Token", s.root)
-	resp, err := http.DefaultClient.Do(req)
-	must(t, err)
-	defer resp.Body.Close()
-	answer, err := io.ReadAll(resp.Body)
-	must(t, err)
-	out := map[string]any{}
-	_ = json.Unmarshal(answer, &out)
-	return out, resp.StatusCode
+	return s.Do(t, method, path, body)
 }
 
 type object = map[string]any
 
-// name makes a mount or policy name of the test's own.
+// name makes a mount or policy name of the test's own, which it knows before the
+// server is there.
 func name(t *testing.T, kind string) string {
 	return strings.Map(func(r rune) rune {
 		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' {
@@ -77,8 +53,7 @@ func (s *server) kv(t *testing.T) string {
 	mount := name(t, "kv")
 	s.admin(t, "POST", "sys/mounts/"+mount, object{"type": "kv", "options": object{"version": "2"}})
 	eventually(t, "the mount takes writes", func() bool {
-		_, status := s.try(t, "POST", mount+"/data/warm", object{"data": object{"x": "y"}})
-		return status == http.StatusOK
+		return s.Call(s.root, "POST", mount+"/data/warm", object{"data": object{"x": "y"}}, nil) == nil
 	})
 	s.admin(t, "DELETE", mount+"/metadata/warm", nil)
 	return mount
