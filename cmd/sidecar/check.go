@@ -84,7 +84,7 @@ func runCheck(ctx context.Context, s streams, cfg *config.Config) error {
 		}
 		failed = append(failed, r.name)
 		// For the operator's terminal, cause included: it says which host and why.
-		fmt.Fprintf(w, "%s\tFAILED: %s\n", r.name, strings.Join(strings.Fields(err.Error()), " "))
+		fmt.Fprintf(w, "%s\tFAILED: %s\n", r.name, printed(err))
 	}
 	if err := w.Flush(); err != nil {
 		return err

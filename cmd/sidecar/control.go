@@ -176,7 +176,7 @@ func answering[Call any](do func(ctx context.Context, call Call) (string, error)
 			answer.Output, err = do(r.Context(), call)
 		}
 		if err != nil {
-			answer.Failure, answer.Usage = err.Error(), errors.As(err, new(usageError))
+			answer.Failure, answer.Usage = printed(err), errors.As(err, new(usageError))
 		}
 		w.Header().Set("Content-Type", "application/json")
 		_ = json.NewEncoder(w).Encode(answer) // the client has gone
@@ -282,9 +282,9 @@ func callDev(ctx context.Context, dir, path string, call any) (string, error) {
 	}
 	switch {
 	case answer.Usage:
-		return answer.Output, usageError{errors.New(answer.Failure)}
+		return answer.Output, usageError{listed(answer.Failure)}
 	case answer.Failure != "":
-		return answer.Output, errors.New(answer.Failure)
+		return answer.Output, listed(answer.Failure)
 	default:
 		return answer.Output, nil
 	}

@@ -203,10 +203,10 @@ func importFrom(ctx context.Context, out io.Writer, r *records, name string, con
 		return err
 	}
 	fmt.Fprintf(out, "%s\n", strings.TrimRight(plan.String(), "\n"))
+	if c := plan.Conflicts(); len(c) > 0 {
+		return fmt.Errorf("%w\nnothing was imported: with --force the file wins where it and the store both changed", c)
+	}
 	if dryRun {
-		if c := plan.Conflicts(); len(c) > 0 {
-			return c
-		}
 		return nil
 	}
 	if _, err := r.importer.Apply(ctx, plan); err != nil {

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -10,6 +12,9 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/patchbay-dev/patchbay/connector"
+	"github.com/patchbay-dev/patchbay/tenant"
 )
 
 // The dev's own environment and folder must not be looked at: placeholders are
@@ -239,6 +244,56 @@ func TestTokenAndResolve(t *testing.T) {
 	if code, _ := get(t, "http://"+d.local+"/v1/env", token); code != 0 {
 		t.Errorf("dev still answers %d", code)
 	}
+}
+
+// The file says one thing, somebody said another since: both stay until --force.
+func TestImportConflicts(t *testing.T) {
+	t.Parallel()
+	d := newDev(t)
+	d.start(t, nil)
+	file := write(t, filepath.Join(t.TempDir(), "f.xml"), bucketFile("bucket-1", "s"))
+	command(t, nil, "import", "--data-dir", d.dir, file).ok(t)
+	d.end(t)
+	e, err := openEmbedded(t.Context(), d.dir, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	initech := tenant.MustID("initech")
+	list, err := e.store.Tenant(initech).List(t.Context(), connector.Filter{})
+	if err != nil || len(list) != 1 {
+		t.Fatalf("%v %v", list, err)
+	}
+	_, err = e.store.Change(t.Context(), connector.Change{Tenants: []tenant.ID{initech}, Actor: "test"}, func(ctx context.Context, tx connector.Tx) error {
+		return tx.Tenant(initech).Update(ctx, list[0].ID, list[0].Version, func(c *connector.Connector) error {
+			p := c.Params["bucket"]
+			p.Value, p.Writer = "by-hand", connector.WriterAPI
+			c.Params["bucket"] = p
+			return nil
+		})
+	})
+	e.close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, file, bucketFile("bucket-2", "s"))
+	check := func() {
+		t.Helper()
+		for _, args := range [][]string{{"--dry-run"}, {}} {
+			o := command(t, nil, append([]string{"import", "--data-dir", d.dir, file}, args...)...).fails(t, exitFailed, "f.xml:", "bucket", "--force")
+			if strings.Count(o.err, "\n") != 2 || strings.Contains(o.err, "by-hand") {
+				t.Errorf("%v:\n%s", args, o.err)
+			}
+		}
+	}
+	check()
+	d.start(t, nil)
+	check() // through dev, too
+	token := strings.TrimSpace(command(t, nil, "token", "--data-dir", d.dir, "--tenant", "initech", "--org", "hq").ok(t).out)
+	if b := d.resolve(t, token, "storage"); b.Config["bucket"] != "by-hand" {
+		t.Errorf("%+v", b)
+	}
+	command(t, nil, "import", "--data-dir", d.dir, "--force", file).ok(t)
+	eventually(t, "the file has won", func() bool { return d.resolve(t, token, "storage").Config["bucket"] == "bucket-2" })
 }
 
 // Without a token and without words, resolve asks for whoever has an answer.

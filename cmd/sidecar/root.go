@@ -9,6 +9,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/patchbay-dev/patchbay/datafile"
+	"github.com/patchbay-dev/patchbay/internal/config"
 	"github.com/patchbay-dev/patchbay/internal/fault"
 )
 
@@ -52,6 +54,22 @@ func (u usageError) Unwrap() error { return u.err }
 
 func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
 
+// listed is the text of an error as printed made it, in another process.
+type listed string
+
+func (l listed) Error() string { return string(l) }
+
+// printed is an error in one line, whatever lines an SDK put into it; but the
+// problems of a config or data file, and those are one line each.
+func printed(err error) string {
+	var several listed
+	text := strings.TrimSpace(err.Error())
+	if errors.As(err, new(*config.Error)) || errors.As(err, new(datafile.Problems)) || errors.As(err, &several) {
+		return text
+	}
+	return strings.Join(strings.Fields(text), " ")
+}
+
 // run is the program: it returns the exit code and leaves the process alone.
 func run(ctx context.Context, args []string, s streams, env environment) int {
 	root := rootCommand(s, env)
@@ -60,17 +78,14 @@ func run(ctx context.Context, args []string, s streams, env environment) int {
 	if err == nil {
 		return exitDone
 	}
-	if isCobraUsage(err) { // its suggestions come on lines of their own
-		err = usagef("%s; see `sidecar --help`", strings.Join(strings.Fields(err.Error()), " "))
+	if isCobraUsage(err) {
+		err = usagef("%w; see `sidecar --help`", err)
 	}
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
 		err = errors.New("interrupted before it was done")
 	}
-	// One line an error; a config or data file that has several gets several.
-	for line := range strings.SplitSeq(strings.TrimSpace(err.Error()), "\n") {
-		if line = strings.TrimSpace(line); line != "" {
-			fmt.Fprintf(s.err, "sidecar: %s\n", line)
-		}
+	for line := range strings.SplitSeq(printed(err), "\n") {
+		fmt.Fprintf(s.err, "sidecar: %s\n", line)
 	}
 	if errors.As(err, new(usageError)) {
 		return exitUsage

@@ -245,6 +245,19 @@ func TestOnRealServers(t *testing.T) {
 	}
 }
 
+// An SDK's error may have lines of its own; ours has one.
+func TestErrorsAreOneLine(t *testing.T) {
+	t.Parallel()
+	i := install(t, testenv.Postgres(t))
+	config := i.write(map[string]string{"postgres": i.file("pg", "postgres://u:canary-pw@"+freeAddress(t)+"/db")})
+	for _, args := range [][]string{{"migrate"}, {"migrate", "--status"}, {"export"}, {"import", "../../examples/acme.xml"}} {
+		o := command(t, acmeVariables, append(args, "--config", config)...).fails(t, exitFailed, "the database is not reachable", "refused")
+		if strings.Count(o.err, "\n") != 1 || strings.Contains(o.err, "canary-pw") {
+			t.Errorf("%v: %s", args, o.err)
+		}
+	}
+}
+
 // Every dependency is looked at, also after one has failed; each row says why.
 func TestCheckReachesEachDependency(t *testing.T) {
 	t.Parallel()
