@@ -134,3 +134,27 @@ func TestKeysRotate(t *testing.T) {
 		return strings.Contains(s.output(), "the last good ones stay")
 	})
 }
+
+// A secret that was deleted in Vault is gone by somebody's decision: that is an
+// answer, and no outage. A sidecar needs no right beyond reading to tell.
+func TestSecretDeletedInVault(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, options{cache: "{ttl: 1s, negative_ttl: 1s}"})
+	f.control()
+	p := f.newPair("initech")
+	path := "/patchbay/initech"
+	for range 2 { // its connector, its pin
+		keys, _ := f.vault.Do(t, "LIST", f.mount+"/metadata"+path, nil)["data"].(map[string]any)["keys"].([]any)
+		if len(keys) != 1 {
+			t.Fatalf("%s: %v", path, keys)
+		}
+		path += "/" + strings.TrimSuffix(keys[0].(string), "/")
+	}
+	f.vault.Do(t, "DELETE", f.mount+"/data"+path, nil)
+	s := f.serve()
+	if a := s.get("/v1/resolve/storage", p.token); a.code != http.StatusFailedDependency || a.Code != "needs_reauthorization" {
+		t.Errorf("%d %s", a.code, a.body)
+	}
+	f.vault.Do(t, "POST", f.mount+"/undelete"+path, map[string]any{"versions": []int{1}})
+	f.eventually("an undeleted secret is served", func() bool { return p.is(s) == 0 })
+}
