@@ -7,6 +7,7 @@ import (
 	"net/http"
 
 	"github.com/gofiber/fiber/v2"
+	"github.com/valyala/fasthttp"
 	"github.com/valyala/fasthttp/fasthttpadaptor"
 
 	"github.com/patchbay-dev/patchbay/internal/fault"
@@ -95,8 +96,18 @@ func (p *Probes) Serve(ln net.Listener) error { return serve(p.app, ln) }
 func (p *Probes) Shutdown(ctx context.Context) error { return shutdown(ctx, p.app) }
 
 func serve(app *fiber.App, ln net.Listener) error {
-	server := app.Server()
-	server.Handler = app.Handler()
+	server, inner := app.Server(), app.Handler()
+	server.Handler = func(ctx *fasthttp.RequestCtx) {
+		// Fiber answers HEAD by every GET route, and a method that it doesn't know
+		// in plain text, before any route or error handler.
+		if ctx.IsHead() || !known(ctx) {
+			c := app.AcquireCtx(ctx)
+			defer app.ReleaseCtx(c)
+			writeProblem(c, fault.New(fault.MethodNotAllowed, "the method is not allowed here"), obs.NewRequestID())
+			return
+		}
+		inner(ctx)
+	}
 	if err := server.Serve(ln); err != nil {
 		return fault.New(fault.Unavailable, "a listener failed").WithCause(err)
 	}

@@ -96,27 +96,78 @@ func TestProbes(t *testing.T) {
 	}
 }
 
-func TestAdmin(t *testing.T) {
+// Probes are polled without a token and by anybody: nothing but GET, nothing but
+// what they are for, and nothing that a cache could answer in their place.
+func TestProbesAnswerNothingElse(t *testing.T) {
 	t.Parallel()
-	dev, err := NewAdmin(AdminOptions{JWKS: func() []byte { return []byte(`{"keys":[]}`) }, CheckHost: true})
+	base := run(t, NewProbes(ProbesOptions{})) // nothing to ask counts as well
+	for _, path := range []string{"/livez", "/readyz", "/readyz?verbose"} {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, base+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = res.Body.Close()
+		if res.StatusCode != 200 || res.Header.Get("Cache-Control") != "no-store" {
+			t.Errorf("%s: %d %v", path, res.StatusCode, res.Header)
+		}
+	}
+	if s, body := fetch(t, "GET", base+"/readyz?verbose"); s != 200 || body != `{"ready":true,"dependencies":[]}` {
+		t.Errorf("%d %s", s, body)
+	}
+	for _, row := range []struct {
+		method, path string
+		status       int
+	}{
+		{"POST", "/livez", 405}, {"HEAD", "/readyz", 405}, {"DELETE", "/readyz", 405}, {"BREW", "/livez", 405}, {"GET", "/Livez", 404}, {"GET", "/livez/", 404},
+		{"GET", "/metrics", 404}, {"GET", "/v1/env", 404}, {"GET", "/", 404},
+	} {
+		if s, body := fetch(t, row.method, base+row.path); s != row.status {
+			t.Errorf("%s %s: %d %s", row.method, row.path, s, body)
+		}
+	}
+}
+
+// Requests that are under way when Shutdown is called are answered; its context
+// bounds the wait.
+func TestProbesShutDown(t *testing.T) {
+	t.Parallel()
+	inside, release := make(chan struct{}), make(chan struct{})
+	probes := NewProbes(ProbesOptions{Ready: func() []Dependency {
+		close(inside)
+		<-release
+		return nil
+	}})
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	base := run(t, dev)
-	if s, body := fetch(t, "GET", base+"/dev/jwks.json"); s != 200 || body != `{"keys":[]}` {
-		t.Errorf("%d %s", s, body)
+	served := make(chan error, 1)
+	go func() { served <- probes.Serve(ln) }()
+	status := make(chan int, 1)
+	go func() {
+		res, err := http.Get("http://" + ln.Addr().String() + "/readyz")
+		if err != nil {
+			status <- 0
+			return
+		}
+		_ = res.Body.Close()
+		status <- res.StatusCode
+	}()
+	<-inside
+	short, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if err := probes.Shutdown(short); err == nil {
+		t.Error("Shutdown left a request behind and says nothing")
 	}
-	if s, _ := fetch(t, "GET", base+"/dev/jwks.json", "Origin", "http://evil.example"); s != 403 {
-		t.Errorf("a foreign Origin: %d", s)
+	close(release)
+	if code := <-status; code != 200 {
+		t.Errorf("the request under way: %d", code)
 	}
-	if s, body := fetch(t, "POST", base+"/dev/jwks.json"); s != 405 || !strings.Contains(body, `"code":"method_not_allowed"`) {
-		t.Errorf("%d %s", s, body)
-	}
-	plain, err := NewAdmin(AdminOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if s, body := fetch(t, "GET", run(t, plain)+"/dev/jwks.json"); s != 404 || !strings.Contains(body, `"code":"not_found"`) {
-		t.Errorf("%d %s", s, body)
+	if err := <-served; err != nil {
+		t.Error(err)
 	}
 }
