@@ -16,7 +16,7 @@ const (
 	// fileEvery is how soon a changed file is noticed. Files are read, not
 	// watched: Kubernetes swaps symlinks, which file watchers miss.
 	fileEvery = 5 * time.Second
-	// unknownEvery is the least time between two refetches that unknown kids cause.
+	// unknownEvery is the least time between two refetches that unknown keys cause.
 	unknownEvery = 30 * time.Second
 	// backoffFirst and backoffMost bound the wait after a failed fetch.
 	backoffFirst = 500 * time.Millisecond
@@ -34,7 +34,7 @@ type refresher struct {
 	keys     keyHolder
 	clock    func() time.Time
 	log      *slog.Logger
-	wake     chan struct{} // an unknown kid was seen; capacity 1
+	wake     chan struct{} // an unknown key was seen; capacity 1
 	fetching sync.Mutex    // Run against Refresh
 
 	state atomic.Pointer[refreshState]
@@ -46,7 +46,8 @@ type refreshState struct {
 	err     error
 }
 
-// unknownKid asks for a refetch. It never blocks.
+// unknownKid asks for a refetch, because of a kid that the set doesn't know or of
+// a token without one that none of its keys has signed. It never blocks.
 func (r *refresher) unknownKid() {
 	if !r.remote {
 		return

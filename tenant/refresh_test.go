@@ -254,6 +254,29 @@ func TestUnknownKidRate(t *testing.T) {
 	})
 }
 
+// TestRotationWithoutKids: an issuer that names no keys rotates all the same. Its
+// new key is fetched at the pace of unknown kids, not at that of withdrawals.
+func TestRotationWithoutKids(t *testing.T) {
+	t.Parallel()
+	old, next := newES256(t, ""), newES256(t, "")
+	w := &wire{body: jwks(t, old)}
+	bubble(t, w, func(t *testing.T, v *tenant.Verifier) {
+		wantCode(t, v, old.sign(t, good()), "")
+		w.set(func(w *wire) { w.body = jwks(t, old, next) })
+		wantCode(t, v, next.sign(t, good()), fault.Unauthenticated)
+		synctest.Wait()
+		wantCode(t, v, next.sign(t, good()), "")
+		for range 29 { // and a storm of forgeries is as cheap as one of kids
+			wantCode(t, v, newES256(t, "").sign(t, good()), fault.Unauthenticated)
+			time.Sleep(time.Second)
+			synctest.Wait()
+		}
+		if n := w.fetches(); n != 2 {
+			t.Errorf("%d fetches", n)
+		}
+	})
+}
+
 // TestUnknownKidWhileDown: an issuer in trouble isn't asked more often because
 // of kids that nobody knows.
 func TestUnknownKidWhileDown(t *testing.T) {

@@ -239,6 +239,10 @@ func (is *issuer) checkSignature(token string, parsed *jwt.Token) (*key, error) 
 			return k, nil
 		}
 	}
+	if kid == "" {
+		// A set without kids rotates too, and its new key shows in no other way.
+		is.unknownKid()
+	}
 	return nil, rejected("the token's signature is not valid", nil)
 }
 
