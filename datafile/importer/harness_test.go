@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,11 +13,13 @@ import (
 	"time"
 
 	"github.com/patchbay-dev/patchbay/connector"
+	"github.com/patchbay-dev/patchbay/connector/postgres"
 	"github.com/patchbay-dev/patchbay/connector/sqlite"
 	"github.com/patchbay-dev/patchbay/datafile"
 	"github.com/patchbay-dev/patchbay/datafile/importer"
 	"github.com/patchbay-dev/patchbay/internal/fault"
 	"github.com/patchbay-dev/patchbay/internal/secret"
+	"github.com/patchbay-dev/patchbay/internal/testenv"
 	"github.com/patchbay-dev/patchbay/providers/builtin"
 	"github.com/patchbay-dev/patchbay/tenant"
 	"github.com/patchbay-dev/patchbay/vault"
@@ -47,17 +50,41 @@ func (c *counted) Write(ctx context.Context, ref connector.SecretRef, b vault.Bu
 	return c.Store.Write(ctx, ref, b)
 }
 
-// world is an importer over the embedded stores.
+// refusing is a store whose transactions can be made to fail after their work.
+type refusing struct {
+	connector.Store
+	err error // nil: none fails
+}
+
+func (r *refusing) Change(ctx context.Context, c connector.Change, fn func(context.Context, connector.Tx) error) (map[tenant.ID]int64, error) {
+	return r.Store.Change(ctx, c, func(ctx context.Context, tx connector.Tx) error {
+		if err := fn(ctx, tx); err != nil {
+			return err
+		}
+		return r.err
+	})
+}
+
+// world is an importer over two stores.
 type world struct {
 	*testing.T
+	fresh func() *world // another world on stores of the same make
 	im    *importer.Importer
-	store connector.Store
+	store *refusing
 	vault *counted
 	env   map[string]string
 	files map[string]string // what ReadFile gives, by path
 }
 
 func newWorld(t *testing.T) *world {
+	t.Helper()
+	w := worldOf(t, pair(embedded(t)))
+	w.fresh = func() *world { return newWorld(t) }
+	return w
+}
+
+// embedded is the stores of `sidecar dev`.
+func embedded(t *testing.T) (connector.Store, vault.Store) {
 	t.Helper()
 	dir := t.TempDir()
 	store, err := sqlite.Open(t.Context(), filepath.Join(dir, "store.db"), sqlite.Options{})
@@ -70,12 +97,88 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = secrets.Close() })
-	return worldOf(t, store, secrets)
+	return store, secrets
 }
 
-func worldOf(t *testing.T, store connector.Store, secretStore vault.Store) *world {
+// servers is a database and a mount of their own on a real Postgres and a real
+// Vault, with the rights that `sidecar import` needs and no more.
+func servers(t *testing.T) (connector.Store, vault.Store) {
 	t.Helper()
-	secrets := &counted{Store: secretStore}
+	pg, vaultServer := testenv.Postgres(t), testenv.Vault(t)
+	owner := pg.NewDatabase(t)
+	if err := postgres.Migrate(t.Context(), secret.New(owner), nil); err != nil {
+		t.Fatal(err)
+	}
+	u, err := url.Parse(owner)
+	if err != nil {
+		t.Fatal(err)
+	}
+	database := strings.TrimPrefix(u.Path, "/")
+	login := database + "_admin"
+	if err := pg.Exec("CREATE ROLE " + login + " LOGIN IN ROLE patchbay_admin"); err != nil {
+		t.Fatal(err)
+	}
+	store, err := postgres.Open(t.Context(), postgres.Options{URL: secret.New(pg.URL(login, database))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = store.Close()
+		if err := pg.Exec("DROP ROLE " + login); err != nil {
+			t.Error(err)
+		}
+	})
+	mount := vaultServer.NewMount(t)
+	policy := vaultServer.NewPolicy(t, fmt.Sprintf(`path "%[1]s/data/patchbay/*" { capabilities = ["create", "read", "update", "delete"] }
+path "%[1]s/metadata/patchbay/*" { capabilities = ["read", "list", "delete"] }`, mount))
+	token := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(token, []byte(vaultServer.NewToken(t, map[string]any{"ttl": "1h"}, policy)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	secrets, err := vault.Open(t.Context(), vault.Options{Address: vaultServer.Addr, Mount: mount, Auth: vault.Auth{Method: vault.AuthToken, TokenFile: token}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = secrets.Close() })
+	return store, secrets
+}
+
+func TestMain(m *testing.M) { testenv.Main(m) }
+
+// core is what must hold whatever the stores are.
+var core = map[string]func(t *testing.T, w *world){
+	"example": exampleCase, "rotation": rotationCase, "default": defaultCase, "stale plan": staleCase,
+	"rows": rowsCase, "deleted": deletedCase, "export": exportCase, "merge": mergeCase,
+	"failing secret store": failingVaultCase, "refused transaction": refusedCase, "bad file": badFileCase,
+}
+
+func TestEmbedded(t *testing.T) { runCore(t, embedded) }
+
+func TestServers(t *testing.T) { runCore(t, servers) }
+
+func runCore(t *testing.T, stores func(t *testing.T) (connector.Store, vault.Store)) {
+	t.Parallel()
+	for name, run := range core {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := worldOf(t, pair(stores(t)))
+			w.fresh = func() *world { return worldOf(t, pair(stores(t))) }
+			run(t, w)
+		})
+	}
+}
+
+// stores is what a world stands on.
+type stores struct {
+	store   connector.Store
+	secrets vault.Store
+}
+
+func pair(store connector.Store, secrets vault.Store) stores { return stores{store, secrets} }
+
+func worldOf(t *testing.T, on stores) *world {
+	t.Helper()
+	store, secrets := &refusing{Store: on.store}, &counted{Store: on.secrets}
 	kinds, err := builtin.Registry()
 	if err != nil {
 		t.Fatal(err)

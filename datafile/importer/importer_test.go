@@ -17,9 +17,7 @@ import (
 	"github.com/patchbay-dev/patchbay/tenant"
 )
 
-func TestExample(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t)
+func exampleCase(t *testing.T, w *world) {
 	r := w.apply(string(examples.Acme), importer.Options{})
 	if r.Created != 8 || r.Updated+r.Unchanged+r.Skipped != 0 || len(r.Revisions) != 2 {
 		t.Errorf("result %+v", r)
@@ -76,9 +74,7 @@ func TestExample(t *testing.T) {
 	}
 }
 
-func TestRotation(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t)
+func rotationCase(t *testing.T, w *world) {
 	w.apply(string(examples.Acme), importer.Options{})
 	old, globexBefore := w.connector(acme, "connector_acme_s3"), w.revision(globex)
 	w.env["S3_SECRET"] = "canary-rotated"
@@ -201,9 +197,7 @@ func TestNoUpdate(t *testing.T) {
 	}
 }
 
-func TestDeletedStaysDeleted(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t)
+func deletedCase(t *testing.T, w *world) {
 	w.apply(s3("", plainS3), importer.Options{})
 	id := w.connector(acme, "bucket").ID
 	w.edit(acme, "bucket", func(c *connector.Connector) { c.DeletedAt = c.UpdatedAt.Add(1) })
@@ -222,9 +216,7 @@ func TestDeletedStaysDeleted(t *testing.T) {
 	}
 }
 
-func TestDefaultReplaced(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t)
+func defaultCase(t *testing.T, w *world) {
 	w.apply(s3(`<field name="is_default">true</field>`, plainS3), importer.Options{})
 	second := strings.ReplaceAll(s3(`<field name="is_default">true</field>`, plainS3), `id="bucket"`, `id="second"`)
 	p := w.plan(second, importer.Options{})
@@ -255,9 +247,7 @@ func TestDefaultReplaced(t *testing.T) {
 		importer.Options{}, `f.xml:7:1: record "bucket": this connector is the default; give another one is_default, or this one is_default false`)
 }
 
-func TestPlanGoesStale(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t)
+func staleCase(t *testing.T, w *world) {
 	text := s3(`<field name="is_default">true</field>`, plainS3)
 	first, second := w.plan(text, importer.Options{}), w.plan(text, importer.Options{})
 	if _, err := w.im.Apply(t.Context(), first); err != nil {
@@ -284,9 +274,7 @@ func TestPlanGoesStale(t *testing.T) {
 	}
 }
 
-func TestParamRows(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t)
+func rowsCase(t *testing.T, w *world) {
 	row := func(id, key, value, sequence string) string {
 		return `<record id="` + id + `" model="ir.connector.param"><field name="connector_id" ref="ir.connector.mail"/><field name="key">` + key +
 			`</field><field name="value">` + value + `</field><field name="sequence">` + sequence + `</field><field name="is_secret">False</field><field name="value_type">text</field></record>`
@@ -373,9 +361,7 @@ func TestReferencesAreLiteralOnce(t *testing.T) {
 	}
 }
 
-func TestExport(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t)
+func exportCase(t *testing.T, w *world) {
 	w.apply(string(examples.Acme), importer.Options{})
 	for external, vars := range map[string]map[string]string{
 		"connector_acme_s3":   {"CONNECTOR_ACME_S3_ACCESS_KEY_ID": "S3_KEY", "CONNECTOR_ACME_S3_SECRET_ACCESS_KEY": "S3_SECRET"},
@@ -411,7 +397,7 @@ func TestExport(t *testing.T) {
 			t.Errorf("%s: importing the export changes something:\n%s\n%s", name, p, b.String())
 		}
 
-		fresh := newWorld(t)
+		fresh := w.fresh()
 		fresh.env = w.env
 		p, err = fresh.im.Plan(t.Context(), fresh.parse(name, b.String()), importer.Options{})
 		if err != nil {
