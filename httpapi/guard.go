@@ -111,9 +111,10 @@ func (g *guard) read(c *fiber.Ctx, w *wanted) error {
 	}
 	// The server keeps one Host of several, a proxy may have judged another. Only
 	// the raw lines tell; they are looked at when there are more of them than
-	// headers, or when HTTP/1.0 has added a header of its own.
+	// headers, or when there may be headers that are no such line: HTTP/1.0 adds
+	// one of its own, a chunked body its trailers and a length (-2 is no body).
 	raw := h.RawHeaders()
-	if (bytes.Count(raw, newline) > count+1 || !h.IsHTTP11()) && hosts(raw) > 1 {
+	if (bytes.Count(raw, newline) > count+1 || !h.IsHTTP11() || h.ContentLength() != -2) && hosts(raw) > 1 {
 		return fault.New(fault.Malformed, "the request has several Host headers")
 	}
 	return nil
