@@ -269,9 +269,12 @@ func TestDeadReader(t *testing.T) {
 	t.Parallel()
 	w := start(t, func(o *LocalOptions) { o.timeouts = timeouts{write: 150 * time.Millisecond} })
 	slot := resolver.Slot{Tenant: tenant.MustID("acme"), Organization: tenant.MustOrganizationID("hq"), Category: "storage"}
-	w.table.slots[slot] = answer(`{"s": "` + strings.Repeat("x", 8<<20) + `"}`)
+	w.table.slots[slot] = answer(`{"s": "` + strings.Repeat("x", 32<<20) + `"}`)
 	conn, _ := w.dial()
 	if _, err := io.WriteString(conn, "GET /v1/resolve/storage HTTP/1.1\r\nHost: localhost\r\nAuthorization: "+w.token()+"\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := conn.Read(make([]byte, 1)); err != nil { // the answer is on its way
 		t.Fatal(err)
 	}
 	deadline := time.Now().Add(10 * time.Second)
