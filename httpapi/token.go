@@ -25,6 +25,7 @@ type localToken struct {
 	log    *slog.Logger
 	digest atomic.Pointer[[sha256.Size]byte]
 	next   atomic.Int64 // when to look at the file again, Unix nanoseconds
+	broken atomic.Bool  // the last look failed, and was told
 }
 
 // newLocalToken errors with fault.InvalidArgument when the file can't be used:
@@ -45,7 +46,11 @@ func newLocalToken(path string, log *slog.Logger) (*localToken, error) {
 
 func (t *localToken) read() ([sha256.Size]byte, error) {
 	st, err := os.Stat(t.path)
-	if err == nil && st.Size() > maxToken {
+	switch {
+	case err != nil: // reading says it
+	case !st.Mode().IsRegular(): // opening a pipe would wait for its writer, and a request with it
+		return [sha256.Size]byte{}, fault.New(fault.InvalidArgument, "local.token_file: not a regular file")
+	case st.Size() > maxToken:
 		return [sha256.Size]byte{}, fault.New(fault.InvalidArgument, "local.token_file: the file is larger than 4 KiB")
 	}
 	data, err := os.ReadFile(t.path)
@@ -65,10 +70,11 @@ func (t *localToken) read() ([sha256.Size]byte, error) {
 func (t *localToken) check(given value) error {
 	now := time.Now()
 	if next := t.next.Load(); now.UnixNano() > next && t.next.CompareAndSwap(next, now.Add(tokenReload).UnixNano()) {
-		if d, err := t.read(); err != nil {
-			t.log.Warn("reading the local token again", obs.FieldError, err)
-		} else {
+		if d, err := t.read(); err == nil {
 			t.digest.Store(&d)
+			t.broken.Store(false)
+		} else if !t.broken.Swap(true) { // one line when it breaks, not one a second
+			t.log.Warn("the local token can't be read again; the last good one stays", obs.FieldError, err)
 		}
 	}
 	d := sha256.Sum256(given.text)
