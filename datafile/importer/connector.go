@@ -271,7 +271,6 @@ func (p *planner) planConnector(ctx context.Context, s *tenantState, c *connecto
 		next.State = connector.StateUntested
 		// Another one may answer by now; only the file makes it the default again.
 		next.Default = plan.claims
-		plan.changed = append(plan.changed, "deleted")
 	}
 	if err := p.merge(ctx, s, c, in, schema, plan); err != nil {
 		return nil, err

@@ -137,7 +137,7 @@ func (p *Plan) conflictError() error {
 		vs[i] = fault.Violation{Code: string(fault.Conflict), Message: c.String()}
 	}
 	return fault.New(fault.Conflict, "the file and the store both changed since the last import; nothing was imported. With --force the file wins").
-		WithViolations(vs...).WithCause(conflicts)
+		WithViolations(vs...)
 }
 
 // Count returns how many records the plan handles with the given action.
