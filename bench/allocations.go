@@ -27,6 +27,7 @@ type plane struct {
 	store    *postgres.Store
 	secrets  *vault.Client
 	resolver *resolver.Resolver
+	local    *httpapi.Local
 	handler  fasthttp.RequestHandler
 }
 
@@ -46,7 +47,7 @@ func (w *world) plane() *plane {
 	local, err := httpapi.NewLocal(httpapi.LocalOptions{Verifier: w.kit.Verifier, Resolver: answers, Categories: kinds,
 		Log: obs.NewLogger(io.Discard, "info"), Registry: obs.NewRegistry()})
 	w.must(err)
-	return &plane{store, secrets, answers, local.Handler()}
+	return &plane{store, secrets, answers, local, local.Handler()}
 }
 
 // allocations counts what a hit costs in our code: the handler's allocations

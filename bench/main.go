@@ -22,6 +22,7 @@ type options struct {
 	sidecars   int // that hear of a change
 	changes    int // that they hear of
 	only       []string
+	profile    string // file
 }
 
 func (o options) wants(stage string) bool { return len(o.only) == 0 || slices.Contains(o.only, stage) }
@@ -44,6 +45,7 @@ func main() {
 	flag.IntVar(&o.changes, "changes", 20, "changes that they hear of")
 	quick := flag.Bool("quick", false, "a small run, to see that everything works: its figures are not results")
 	only := flag.String("only", "", "comma-separated stages instead of all: "+strings.Join(stageNames(), ", "))
+	flag.StringVar(&o.profile, "profile", "", "file for a CPU profile of hits, for go tool pprof")
 	out := flag.String("out", "", "file for the results; without it bench/RESULTS.md, or none for a run that is quick or not whole")
 	flag.Parse()
 	if *quick {
@@ -73,6 +75,7 @@ var stages = []struct {
 	{"invalidation", (*world).invalidation},
 	{"memory", (*world).memory},
 	{"scale", (*world).scale},
+	{"profile", (*world).profile},
 }
 
 func stageNames() []string {
