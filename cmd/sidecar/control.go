@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -204,7 +205,7 @@ func (e *embedded) importFor(ctx context.Context, call importCall) (string, erro
 		o.Tenant = id
 	}
 	var out strings.Builder
-	err := importFrom(ctx, &out, e.records(lookup, readFile), call.Name, strings.NewReader(string(call.Content)), o, call.DryRun)
+	err := importFrom(ctx, &out, e.records(lookup, readFile), call.Name, bytes.NewReader(call.Content), o, call.DryRun)
 	return out.String(), err
 }
 
@@ -265,7 +266,7 @@ func callDev(ctx context.Context, dir, path string, call any) (string, error) {
 			return d.DialContext(ctx, "unix", socket)
 		},
 	}}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://dev/"+path, strings.NewReader(string(body)))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://dev/"+path, bytes.NewReader(body))
 	if err != nil {
 		return "", fmt.Errorf("calling dev: %w", err)
 	}
@@ -292,16 +293,19 @@ func callDev(ctx context.Context, dir, path string, call any) (string, error) {
 
 // importCallOf reads a data file and all that it refers to.
 func importCallOf(name string, env environment, flags importFlags) (importCall, error) {
-	content, err := os.ReadFile(name)
+	f, err := os.Open(name)
 	if err != nil {
 		return importCall{}, fmt.Errorf("the data file cannot be opened: %w", err)
 	}
-	file, err := datafile.Parse(name, strings.NewReader(string(content)), datafile.Limits{})
+	defer func() { _ = f.Close() }() // only read
+	// Parse reads the whole file, or as much as a data file may have.
+	var content bytes.Buffer
+	file, err := datafile.Parse(name, io.TeeReader(f, &content), datafile.Limits{})
 	if err != nil {
 		return importCall{}, err
 	}
 	call := importCall{
-		Name: name, Content: content, Variables: map[string]string{}, Files: map[string][]byte{},
+		Name: name, Content: content.Bytes(), Variables: map[string]string{}, Files: map[string][]byte{},
 		Tenant: flags.tenant, CreateOrganizations: flags.createOrganizations, Force: flags.force, Restore: flags.restore, DryRun: flags.dryRun,
 	}
 	variables, paths := importer.Placeholders(file)

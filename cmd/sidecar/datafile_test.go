@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -180,6 +181,17 @@ func TestImportRefuses(t *testing.T) {
 		t.Log(name)
 		command(t, nil, append([]string{"import", "--data-dir", d.dir, file}, row.args...)...).fails(t, row.code, row.texts...)
 	}
+	// Far too long: refused without reading it to its end.
+	huge := filepath.Join(t.TempDir(), "huge.xml")
+	f, err := os.Create(huge)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(f.Truncate(64<<30), f.Close()); err != nil { // sparse: it takes no room
+		t.Fatal(err)
+	}
+	command(t, nil, "import", "--data-dir", d.dir, huge).fails(t, exitFailed, "huge.xml", "split it")
+
 	// The first file is in, the second is wrong, the third is not reached.
 	bad := write(t, filepath.Join(t.TempDir(), "bad.xml"), `<ede><record`)
 	third := write(t, filepath.Join(t.TempDir(), "third.xml"), strings.ReplaceAll(bucketFile("bucket-3", "s"), "initech", "hooli"))

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -103,7 +104,8 @@ func (e *embedded) close() {
 
 // seed imports a data file, or the bundled example when path is "".
 func (e *embedded) seed(ctx context.Context, path string, env environment) error {
-	name, text, lookup := examples.AcmeName, string(examples.Acme), env.lookup
+	name, lookup := examples.AcmeName, env.lookup
+	var content io.Reader = bytes.NewReader(examples.Acme)
 	if path == "" {
 		lookup = func(name string) (string, bool) {
 			if v := env.get(name); v != "" || !slices.Contains(examples.AcmeVariables(), name) {
@@ -112,13 +114,14 @@ func (e *embedded) seed(ctx context.Context, path string, env environment) error
 			return "demo-" + strings.ReplaceAll(strings.ToLower(name), "_", "-"), true
 		}
 	} else {
-		b, err := os.ReadFile(path)
+		f, err := os.Open(path)
 		if err != nil {
-			return fmt.Errorf("reading the seed: %w", err)
+			return fmt.Errorf("the seed cannot be opened: %w", err)
 		}
-		name, text = path, string(b)
+		defer func() { _ = f.Close() }() // only read
+		name, content = path, f
 	}
-	file, err := datafile.Parse(name, strings.NewReader(text), datafile.Limits{})
+	file, err := datafile.Parse(name, content, datafile.Limits{})
 	if err != nil {
 		return err
 	}

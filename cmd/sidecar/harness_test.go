@@ -129,6 +129,11 @@ func (d *devProcess) start(t testing.TB, env []string, args ...string) {
 
 func (d *devProcess) begin(t testing.TB, env []string, args ...string) {
 	t.Helper()
+	for _, address := range []string{d.local, d.admin, d.probes} {
+		if address != "" {
+			eventually(t, address+" is free", func() bool { return testenv.Free(address) })
+		}
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	d.stop, d.done = cancel, make(chan struct{})
 	d.out, d.err = text{}, text{}

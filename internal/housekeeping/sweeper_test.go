@@ -3,12 +3,15 @@ package housekeeping_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"log/slog"
 	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/patchbay-dev/patchbay/connector"
@@ -146,17 +149,27 @@ func servers(t *testing.T) *world {
 	if err := postgres.Migrate(t.Context(), secret.New(owner), nil); err != nil {
 		t.Fatal(err)
 	}
-	store, err := postgres.Open(t.Context(), postgres.Options{URL: secret.New(owner), MaxConns: 2})
+	// What a control plane's login and token may, and no more.
+	database := strings.TrimPrefix(u.Path, "/")
+	login := database + "_sweeper"
+	if err := pg.Exec("CREATE ROLE " + login + " LOGIN IN ROLE patchbay_admin, patchbay_relay"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = pg.Exec("DROP ROLE " + login) }) // the server goes anyway
+	store, err := postgres.Open(t.Context(), postgres.Options{URL: secret.New(pg.URL(login, database)), MaxConns: 2})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = store.Close() })
+	mount := vlt.NewMount(t)
+	policy := vlt.NewPolicy(t, `path "`+mount+`/data/pb/*" { capabilities = ["create", "read", "update", "delete"] }
+path "`+mount+`/metadata/pb/*" { capabilities = ["read", "list", "delete"] }`)
 	token := filepath.Join(t.TempDir(), "token")
-	if err := os.WriteFile(token, []byte(vlt.RootToken), 0o600); err != nil {
+	if err := os.WriteFile(token, []byte(vlt.NewToken(t, nil, policy)), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	secrets, err := vault.Open(t.Context(), vault.Options{
-		Address: vlt.Addr, Mount: vlt.NewMount(t), Prefix: "pb", Auth: vault.Auth{Method: vault.AuthToken, TokenFile: token},
+		Address: vlt.Addr, Mount: mount, Prefix: "pb", Auth: vault.Auth{Method: vault.AuthToken, TokenFile: token},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -286,4 +299,35 @@ func TestSweepStopsAtAnOutage(t *testing.T) {
 	if fault.CodeOf(err) != fault.Unavailable || away.asked != 1 {
 		t.Errorf("%v after %d questions", err, away.asked)
 	}
+}
+
+// broken is a secret store that lists nothing, now and then.
+type broken struct {
+	vault.Store
+	asked atomic.Int64
+}
+
+func (b *broken) Tenants(context.Context) ([]tenant.ID, error) {
+	if b.asked.Add(1)%2 == 0 {
+		return nil, fault.New(fault.Unavailable, "Vault can't be reached")
+	}
+	return nil, nil
+}
+
+// A pass that fails is counted, and the next one comes.
+func TestRunGoesOn(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		secrets := &broken{}
+		s := housekeeping.New(housekeeping.Options{Secrets: secrets})
+		ctx, cancel := context.WithTimeout(t.Context(), 24*time.Hour)
+		defer cancel()
+		if err := s.Run(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("%v", err)
+		}
+		n := secrets.asked.Load() // every half hour to one and a half
+		if n < 15 || n > 49 || s.Failures.Load() != n/2 {
+			t.Errorf("%d passes in a day, %d failures", n, s.Failures.Load())
+		}
+	})
 }

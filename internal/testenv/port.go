@@ -36,16 +36,27 @@ func reservePort() (int, error) {
 			file.Close()
 			continue
 		}
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
-		if err != nil {
+		if !Free(fmt.Sprintf("127.0.0.1:%d", port)) {
 			file.Close()
 			continue
 		}
-		l.Close()
 		env.keep(file)
 		return port, nil
 	}
 	return 0, errors.New("no free port found")
+}
+
+// Free tells whether nothing listens on an address. It holds forks up meanwhile:
+// a child has a copy of each open socket until it runs its program, and would
+// keep the probe's alive after its close.
+func Free(address string) bool {
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		return false
+	}
+	return l.Close() == nil
 }
 
 // FreePort reserves a loopback port that nothing listens on and that no other
