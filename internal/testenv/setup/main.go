@@ -97,20 +97,38 @@ func install(packages []string) error {
 		}
 		command = []string{sudo, "-n", apt}
 	}
-	run := func(args ...string) error {
+	return installWith(func(args ...string) error {
+		// Another installation may be under way on a machine that has just started.
+		args = append([]string{"-o", "DPkg::Lock::Timeout=120"}, args...)
 		cmd := exec.Command(command[0], append(command[1:], args...)...)
 		cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
 		return quiet(cmd)
+	}, packages)
+}
+
+// installWith installs the packages by run, which is apt-get. The lists of
+// packages are only fetched where they are needed: a new machine has none, an
+// old one outdated ones.
+func installWith(run func(args ...string) error, packages []string) error {
+	install := func(packages ...string) error {
+		return run(append([]string{"install", "-y", "-qq", "--no-install-recommends"}, packages...)...)
 	}
-	args := append([]string{"install", "-y", "-qq", "--no-install-recommends"}, packages...)
-	if run(args...) == nil {
+	if install(packages...) == nil {
 		return nil
 	}
-	// A new machine has no package lists, an old one outdated ones.
 	if err := run("update", "-qq"); err != nil {
 		return err
 	}
-	return run(args...)
+	err := install(packages...)
+	if err == nil || len(packages) == 1 {
+		return err
+	}
+	// One that this release lacks must not keep the others out.
+	var failed []error
+	for _, p := range packages {
+		failed = append(failed, install(p))
+	}
+	return errors.Join(failed...)
 }
 
 // unpackPostgres fetches the server's programs without root.
