@@ -28,26 +28,37 @@ type host struct {
 type failure struct{ err error }
 
 // run calls f with a host and undoes everything that f set up.
-func run(ctx context.Context, f func(h *host)) (err error) {
+func run(ctx context.Context, f func(h *host)) error {
 	dir, err := os.MkdirTemp("", "patchbay-bench-")
 	if err != nil {
 		return err
 	}
 	h := &host{ctx: ctx, dir: dir}
 	defer func() {
+		testenv.Stop()
+		_ = os.RemoveAll(dir) // a temporary folder
+	}()
+	return h.part(func() { f(h) })
+}
+
+// part calls f, undoes what f set up and returns how f failed: one stage's
+// failure leaves the others' figures.
+func (h *host) part(f func()) (err error) {
+	outer := h.cleanups
+	h.cleanups = nil
+	defer func() {
 		p := recover()
 		for _, c := range slices.Backward(h.cleanups) {
 			c()
 		}
-		testenv.Stop()
-		_ = os.RemoveAll(dir) // a temporary folder
+		h.cleanups = outer
 		if f, ok := p.(failure); ok {
 			err = f.err
 		} else if p != nil {
 			panic(p)
 		}
 	}()
-	f(h)
+	f()
 	return nil
 }
 

@@ -2,11 +2,14 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"sync"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/patchbay-dev/patchbay/connector"
 	"github.com/patchbay-dev/patchbay/connector/postgres"
@@ -59,15 +62,19 @@ func (w *world) invalidation(r *report, o options) {
 	id, err := connector.ParseID(connectorID(2 * changed))
 	w.must(err)
 	slot := resolver.Slot{Tenant: tenant.MustID(tenantName(changed)), Organization: tenant.MustOrganizationID(organization), Category: "storage"}
-	w.eventually("every sidecar is connected and holds the answer", func() bool {
-		for _, s := range fleet {
-			a, err := s.Resolve(ctx, slot, 0)
-			if err != nil || a.Source != resolver.FromMemory || !s.Connected() {
-				return false
+	// Each on its own: on a busy machine there may be no moment at which all are.
+	var g errgroup.Group
+	for _, s := range fleet {
+		g.Go(func() error {
+			for end := time.Now().Add(patience); time.Now().Before(end); sleep(ctx, askEvery) {
+				if a, err := s.Resolve(ctx, slot, 0); err == nil && a.Source == resolver.FromMemory && s.Connected() {
+					return nil
+				}
 			}
-		}
-		return true
-	})
+			return errors.New("a sidecar never connected")
+		})
+	}
+	w.must(g.Wait())
 
 	var took []float64 // milliseconds
 	for n := range o.changes {
@@ -107,7 +114,7 @@ func (w *world) invalidation(r *report, o options) {
 		took = append(took, heard...)
 	}
 	p99 := percentile(took, 99)
-	r.find(p99 <= 250, fmt.Sprintf("a change reaches %d sidecars, p99 after the commit", o.sidecars), "<= 250 ms", "%.0f ms (median %.0f, max %.0f)", p99, percentile(took, 50), percentile(took, 100))
+	r.find(p99 <= 250, fmt.Sprintf("a change reaches %d sidecars, p99 after the commit", o.sidecars), "<= 250 ms with 1,000", "%.0f ms (median %.0f, max %.0f)", p99, percentile(took, 50), percentile(took, 100))
 	r.table("Invalidation", fmt.Sprintf(`
 %d changes of one connector, each from the commit's return to the moment at which a sidecar serves the new answer, read again
 from Redis or Postgres. Sidecars are resolvers in one process, each with its Redis connection and its subscription; they, the

@@ -36,12 +36,12 @@ func main() {
 		return
 	}
 	var o options
-	flag.IntVar(&o.rounds, "rounds", 11, "rounds of each rival under each load")
-	flag.DurationVar(&o.length, "length", time.Second, "length of a round")
+	flag.IntVar(&o.rounds, "rounds", 21, "rounds of each rival under each load")
+	flag.DurationVar(&o.length, "length", 500*time.Millisecond, "length of a round")
 	flag.IntVar(&o.starts, "starts", 15, "starts of each rival")
 	flag.IntVar(&o.tenants, "tenants", 10_000, "hot tenants, of two connectors each")
 	flag.IntVar(&o.connectors, "connectors", 1_000_000, "connectors of the big database, ten to a tenant; the small one has a hundredth")
-	flag.IntVar(&o.sidecars, "sidecars", 1_000, "sidecars that hear of a change")
+	flag.IntVar(&o.sidecars, "sidecars", 100, "sidecars that hear of a change")
 	flag.IntVar(&o.changes, "changes", 20, "changes that they hear of")
 	quick := flag.Bool("quick", false, "a small run, to see that everything works: its figures are not results")
 	only := flag.String("only", "", "comma-separated stages instead of all: "+strings.Join(stageNames(), ", "))
@@ -106,7 +106,10 @@ func measure(o options, out string) error {
 		for _, s := range stages {
 			if o.wants(s.name) {
 				say(s.name)
-				s.run(w, r, o)
+				if err := h.part(func() { s.run(w, r, o) }); err != nil {
+					say(s.name + " failed: " + err.Error())
+					r.find(false, s.name, "", "not measured: %s", strings.SplitN(err.Error(), "\n", 2)[0])
+				}
 			}
 		}
 	})
