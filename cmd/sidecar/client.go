@@ -264,6 +264,9 @@ func healthcheckCommand(_ streams, env environment) *cobra.Command {
 				}
 				address = "http://" + net.JoinHostPort(host, port) + "/readyz"
 			}
+			if strings.HasPrefix(address, "unix:") {
+				return usagef("probes are not on the local API's socket: give probes.listen, or --url http://HOST:PORT/readyz")
+			}
 			ctx, cancel := context.WithTimeout(c.Context(), 3*time.Second)
 			defer cancel()
 			client, base, err := localClient(address)

@@ -44,7 +44,7 @@ func TestWrongWords(t *testing.T) {
 		{"nonsense"}, {"srve"}, {"--nonsense"}, {"dev", "--nonsense"}, {"dev", "extra"}, {"serve", "extra"}, {"import"}, {"export", "extra"},
 		{"export", "--data-dir", ".", "--format", "csv"}, {"token"}, {"token", "--tenant", "acme", "--ttl", "soon"}, {"resolve"},
 		{"resolve", "storage", "email"}, {"kinds", "nonsense"}, {"kinds", "s3", "smtp"}, {"version", "extra"}, {"healthcheck", "--url", "nonsense"},
-		{"completion", "nonsense"},
+		{"healthcheck", "--url", "unix:///run/s"}, {"completion", "nonsense"},
 	} {
 		o := command(t, nil, args...)
 		if o.code != exitUsage || o.out != "" || strings.Count(o.err, "\n") != 1 || !strings.HasPrefix(o.err, "sidecar: ") {

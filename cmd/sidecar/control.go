@@ -16,7 +16,6 @@ import (
 
 	"github.com/patchbay-dev/patchbay/datafile"
 	"github.com/patchbay-dev/patchbay/datafile/importer"
-	"github.com/patchbay-dev/patchbay/httpapi"
 	"github.com/patchbay-dev/patchbay/providers"
 	"github.com/patchbay-dev/patchbay/tenant"
 )
@@ -76,10 +75,10 @@ func newControl(e *embedded) (*control, error) {
 	if err != nil {
 		return nil, err
 	}
-	ln, err := httpapi.ListenUnix(path)
+	ln, err := listenAlone(path)
 	if err != nil {
 		remove()
-		return nil, err
+		return nil, fmt.Errorf("the control socket %s cannot be made: %w", path, err)
 	}
 	c := &control{ln: ln, file: filepath.Join(e.dir, controlFile), remove: remove}
 	mux := http.NewServeMux()
@@ -107,10 +106,6 @@ func newControl(e *embedded) (*control, error) {
 		return string(out), err
 	}))
 	c.server = http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
-	if err := os.Chmod(path, 0o600); err != nil {
-		c.close()
-		return nil, fmt.Errorf("the data dir %s cannot be written: %w", e.dir, err)
-	}
 	if err := writeFile(c.file, path); err != nil {
 		c.close()
 		return nil, fmt.Errorf("the data dir %s cannot be written: %w", e.dir, err)

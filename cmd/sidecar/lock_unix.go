@@ -5,6 +5,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -24,6 +25,20 @@ func lockDir(path string) (func(), error) {
 		return nil, fmt.Errorf("the data dir %s %w: stop it, or give --data-dir", filepath.Dir(path), errLocked)
 	}
 	return func() { _ = f.Close() }, nil // closing releases the lock
+}
+
+// listenAlone listens on a socket of mode 0600, from its first moment: the umask is
+// the process's, so it is narrowed for this one call. Whoever calls holds the
+// data dir's lock, so a socket that is there already is a dead process's.
+func listenAlone(path string) (net.Listener, error) {
+	if st, err := os.Lstat(path); err == nil && st.Mode().Type() == os.ModeSocket {
+		if err := os.Remove(path); err != nil {
+			return nil, err
+		}
+	}
+	old := syscall.Umask(0o177)
+	defer syscall.Umask(old)
+	return net.Listen("unix", path)
 }
 
 // owner is the user that a file belongs to.

@@ -226,6 +226,18 @@ func TestOnRealServers(t *testing.T) {
 		}
 	}
 
+	// An export goes back in and changes nothing.
+	exported := command(t, nil, "export", "--config", i.config, "--tenant", "acme").ok(t).out
+	if strings.Contains(exported, "rotated") {
+		t.Errorf("the export holds a secret:\n%s", exported)
+	}
+	o = command(t, []string{
+		"CONNECTOR_ACME_S3_ACCESS_KEY_ID=AKIA", "CONNECTOR_ACME_S3_SECRET_ACCESS_KEY=rotated", "CONNECTOR_ACME_SMTP_PASSWORD=p",
+	}, "import", "--config", i.config, i.file("exported.xml", exported)).ok(t)
+	if !strings.Contains(o.out, "0 to create, 0 to update") {
+		t.Errorf("the export's import:\n%s\n%s", o.out, exported)
+	}
+
 	// The socket is taken, and stays its holder's.
 	second := command(t, []string{"PATCHBAY_LOCAL_SOCKET=" + socket, "PATCHBAY_PROBES_LISTEN=" + freeAddress(t)}, "serve", "--config", i.config)
 	second.fails(t, exitFailed, socket, "another process")
