@@ -20,12 +20,24 @@ type guard struct {
 	anyHost    bool
 }
 
-// newGuard errors with fault.InvalidArgument on a forwarder that is neither an
-// address nor a prefix.
+// newGuard errors with fault.InvalidArgument on a host that no request could
+// name, and on a forwarder that is neither an address nor a prefix.
 func newGuard(allowedHosts, forwarders []string, unix bool) (*guard, error) {
 	g := &guard{unix: unix, hosts: []string{"localhost", "127.0.0.1", "::1"}}
 	for _, h := range allowedHosts {
-		g.hosts = append(g.hosts, strings.ToLower(strings.Trim(h, "[]")))
+		// With or without a port, which never counts; an IPv6 address with or
+		// without its brackets.
+		name := strings.Trim(h, "[]")
+		if _, err := netip.ParseAddr(name); err != nil {
+			text, _ := hostname([]byte(h))
+			name = string(text)
+		}
+		if a, err := netip.ParseAddr(name); err == nil {
+			name = a.String()
+		} else if name == "" || strings.ContainsAny(name, "/:@ *") {
+			return nil, fault.New(fault.InvalidArgument, "an allowed host is a name or an address, without a scheme or wildcard")
+		}
+		g.hosts = append(g.hosts, strings.ToLower(name))
 	}
 	for _, f := range forwarders {
 		p, err := netip.ParsePrefix(f)

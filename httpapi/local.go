@@ -205,6 +205,8 @@ type request struct {
 	category providers.Category
 	conn     connector.ID
 	source   resolver.Source
+	partial  error // what an answer lacks, for the log
+	broken   bool  // partial holds an internal error
 	scratch  [20]byte
 }
 
@@ -300,9 +302,12 @@ func (l *Local) refuse(c *fiber.Ctx, err error) {
 // thousands a second they would be the load; a level that is off costs nothing.
 // Nothing that the caller wrote is in a line but what was parsed into an id.
 func (l *Local) event(r *request, pattern string, status int, took time.Duration, err error) {
+	if err == nil {
+		err = r.partial
+	}
 	level := slog.LevelInfo
 	switch {
-	case status >= 500 && codeOf(err) == fault.Internal:
+	case r.broken, status >= 500 && codeOf(err) == fault.Internal:
 		level = slog.LevelError
 	case err == nil && (r.source == resolver.FromMemory || r.source == ""):
 		level = slog.LevelDebug

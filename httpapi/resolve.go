@@ -5,6 +5,8 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"strconv"
@@ -198,7 +200,10 @@ func compose(set resolver.Set, r *request) (resolver.Answer, error) {
 	}
 	problems := make(map[providers.Category]Problem, len(set.Errors))
 	for _, category := range slices.Sorted(maps.Keys(set.Errors)) {
-		p := problemOf(set.Errors[category], r.requestID())
+		err := set.Errors[category]
+		p := problemOf(err, r.requestID())
+		r.broken = r.broken || p.Code == string(fault.Internal)
+		r.partial = errors.Join(r.partial, fmt.Errorf("category %s: %w", category, err))
 		problems[category] = p
 		sum.Write([]byte("e\x00" + string(category) + "\x00" + p.Code + "\x00"))
 	}
