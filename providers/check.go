@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strings"
 )
 
 // index is what a schema is compiled to, once.
@@ -139,9 +140,63 @@ func (c *checker) head(s *Schema) {
 			c.addf("upgrade %d starts from version %d", i, u.From)
 		}
 	}
+	levels := map[int]bool{}
 	for _, t := range s.Tests {
-		if t.Level < 1 || t.Level > 3 {
-			c.addf("test level %d: levels are 1, 2 and 3", t.Level)
+		if t.Level < 1 || t.Level > 3 || levels[t.Level] {
+			c.addf("test level %d: levels are 1, 2 and 3, each once", t.Level)
+		}
+		levels[t.Level] = true
+	}
+	once(c, "group", s.Groups, func(g Group) string { return g.Name })
+	once(c, "import format", s.Imports, func(f ImportFormat) string { return f.Name })
+	once(c, "auth mode", s.AuthModes, func(m AuthMode) string { return m.Name })
+	once(c, "scope", s.Scopes, func(s string) string { return s })
+	always := 0
+	for _, m := range s.AuthModes {
+		if m.When == nil {
+			always++
+		}
+	}
+	if always > 0 && len(s.AuthModes) > 1 {
+		c.addf("of several auth modes each needs a condition")
+	}
+	c.link("docs", s.Docs)
+	c.egress(s.Egress)
+}
+
+// once finds names that are empty or given twice.
+func once[T any](c *checker, what string, list []T, name func(T) string) {
+	seen := map[string]bool{"": true}
+	for _, item := range list {
+		if seen[name(item)] {
+			c.addf("%s %q: its name is empty or taken", what, name(item))
+		}
+		seen[name(item)] = true
+	}
+}
+
+// link accepts nothing that a page must not link to.
+func (c *checker) link(what, url string) {
+	if url != "" && checkURL(strings.SplitN(url, "#", 2)[0], nil) != nil {
+		c.addf("%s: %q is no http or https URL", what, url)
+	}
+}
+
+// egress checks what an operator's network policy is made from.
+func (c *checker) egress(e Egress) {
+	switch e.TLS {
+	case "", "always", "optional", "starttls":
+	default:
+		c.addf("egress: unknown tls %q", e.TLS)
+	}
+	for _, port := range e.Ports {
+		if port < 1 || port > 65535 {
+			c.addf("egress: port %d is none", port)
+		}
+	}
+	for _, host := range e.Hosts {
+		if checkHost(strings.TrimPrefix(host, "*.")) != nil {
+			c.addf("egress: %q is no host, and no *. with a host", host)
 		}
 	}
 }
@@ -176,7 +231,24 @@ func (c *checker) param(p *Param, secret bool) {
 	if p.Required && (p.RequiredWhen != nil || p.Default != nil) {
 		bad("required excludes required_when and default")
 	}
+	once(c, fmt.Sprintf("param %q: option", p.Name), p.Options, func(o Option) string { return o.Value })
+	c.link(fmt.Sprintf("param %q: doc_url", p.Name), p.DocURL)
 	v := p.Validate
+	// What would never be looked at is a mistake: its author relies on it.
+	switch {
+	case v.Min != nil && v.Max != nil && *v.Min > *v.Max, v.MaxLength > 0 && v.MinLength > v.MaxLength:
+		bad("the minimum is above the maximum")
+	case v.MinLength < 0 || v.MaxLength < 0:
+		bad("a length is below zero")
+	case (v.MinLength > 0 || v.MaxLength > 0) && !p.Type.textual() && p.Type != List && p.Type != MultiEnum && p.Type != MapOf && !secret:
+		bad("lengths need text, a list or a map")
+	case (v.Pattern != "" || v.Format != "") && !p.Type.textual() && !secret:
+		bad("pattern and format need text")
+	case v.PatternMessage != "" && v.Pattern == "":
+		bad("a pattern's message needs the pattern")
+	case len(v.Schemes) > 0 && p.Type != URL:
+		bad("schemes need the type url")
+	}
 	if (v.Min != nil || v.Max != nil) && (!p.Type.ordered() || p.Type == Duration) {
 		bad("min and max need a number type")
 	}
@@ -200,15 +272,30 @@ func (c *checker) param(p *Param, secret bool) {
 		if value == nil {
 			continue
 		}
-		if _, problem := p.canonical(value, false); problem != nil {
+		canonical, problem := p.canonical(value, false)
+		if problem != nil {
 			bad("%s: %s", what, problem.message)
+		} else if what == "default" && !sameScalar(canonical, value) {
+			// Conditions see the default as it is written, apps see the canonical one.
+			bad("default: write it as %v", canonical)
 		}
 	}
+}
+
+// sameScalar tells whether a scalar is written in its canonical form; lists and
+// maps, which no condition compares, pass.
+func sameScalar(canonical, written any) bool {
+	switch canonical.(type) {
+	case string, bool, int64, float64:
+		return scalarEqual(canonical, written)
+	}
+	return true
 }
 
 // relations checks what spans several params.
 func (c *checker) relations(s *Schema, ix *index) {
 	for _, f := range ix.fields {
+		once(c, fmt.Sprintf("param %q: bound secret", f.Name), f.BindsSecrets, func(b string) string { return b })
 		for _, b := range f.BindsSecrets {
 			if ix.secrets[b] == nil {
 				c.addf("param %q binds %q, which is no secret", f.Name, b)

@@ -172,8 +172,14 @@ func (c *Condition) check(ix *index) error {
 		values = []any{c.Eq}
 	}
 	for _, v := range values {
-		if _, problem := p.canonical(v, false); problem != nil {
+		canonical, problem := p.canonical(v, false)
+		if problem != nil || canonical == nil {
 			return fmt.Errorf("the condition on %q compares with a value it can't have", c.Field)
+		}
+		// "60s" would never equal the "1m0s" that Decode makes of it, and a list
+		// equals nothing.
+		if !scalarEqual(canonical, v) {
+			return fmt.Errorf("the condition on %q compares with a value in another form than Decode's: %v", c.Field, canonical)
 		}
 	}
 	return nil

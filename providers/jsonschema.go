@@ -75,6 +75,7 @@ func (s *Schema) JSONSchema() map[string]any {
 		"x-patchbay-kind-aliases": append([]Kind{}, s.Aliases...),
 	}
 	set(root, "description", s.Description)
+	set(root, "x-patchbay-category-label", s.CategoryLabel)
 	set(root, "x-patchbay-docs", s.Docs)
 	set(root, "x-patchbay-icon", s.Icon)
 	set(root, "x-patchbay-status", string(s.Status))

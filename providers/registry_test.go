@@ -191,8 +191,50 @@ func TestSchemaValidateFindsEverything(t *testing.T) {
 		"version 2 wants 1 upgrades": func(s *providers.Schema) { s.Version = 2 },
 		"has no label":               func(s *providers.Schema) { s.Category = "own" },
 		"egress names \"a\"":         func(s *providers.Schema) { s.Egress.FromParams = []string{"a"} },
-		"levels are 1, 2 and 3":      func(s *providers.Schema) { s.Tests = []providers.TestLevel{{Level: 4}} },
-		"unknown status":             func(s *providers.Schema) { s.Status = "fine" },
+		"import format \"x\"":        func(s *providers.Schema) { s.Imports = []providers.ImportFormat{{Name: "x"}, {Name: "x"}} },
+		"group \"\": its name":       func(s *providers.Schema) { s.Groups = []providers.Group{{Label: "G"}} },
+		"auth mode \"x\"": func(s *providers.Schema) {
+			s.AuthModes = []providers.AuthMode{{Name: "x", When: circle("a")}, {Name: "x", When: circle("a")}}
+		},
+		"each needs a condition": func(s *providers.Schema) {
+			s.AuthModes = []providers.AuthMode{{Name: "x"}, {Name: "y", When: circle("a")}}
+		},
+		"scope \"\"":            func(s *providers.Schema) { s.Scopes = []string{""} },
+		"docs: \"javascript:":   func(s *providers.Schema) { s.Docs = "javascript:alert(1)" },
+		"doc_url: \"/x\"":       func(s *providers.Schema) { s.Params[0].DocURL = "/x" },
+		"unknown tls \"maybe\"": func(s *providers.Schema) { s.Egress.TLS = "maybe" },
+		"port 0 is none":        func(s *providers.Schema) { s.Egress.Ports = []int{0} },
+		"\"*\" is no host":      func(s *providers.Schema) { s.Egress.Hosts = []string{"*"} },
+		"bound secret \"b\"": func(s *providers.Schema) {
+			s.Secrets = []providers.Param{str("b")}
+			s.Params[0].BindsSecrets = []string{"b", "b"}
+		},
+		"option \"o\": its name": func(s *providers.Schema) {
+			s.Params[0].Type, s.Params[0].Options = providers.Enum, []providers.Option{{Value: "o"}, {Value: "o"}}
+		},
+		"minimum is above": func(s *providers.Schema) {
+			s.Params[0].Validate = providers.Validation{MinLength: 3, MaxLength: 2}
+		},
+		"below zero": func(s *providers.Schema) { s.Params[0].Validate.MinLength = -1 },
+		"lengths need text": func(s *providers.Schema) {
+			s.Params[0].Type, s.Params[0].Validate.MinLength = providers.Int, 1
+		},
+		"pattern and format need text": func(s *providers.Schema) {
+			s.Params[0].Type, s.Params[0].Validate.Format = providers.Int, "json"
+		},
+		"message needs the pattern": func(s *providers.Schema) { s.Params[0].Validate.PatternMessage = "m" },
+		"schemes need":              func(s *providers.Schema) { s.Params[0].Validate.Schemes = []string{"ftp"} },
+		"default: write it as 1m0s": func(s *providers.Schema) {
+			s.Params[0].Type, s.Params[0].Default = providers.Duration, "60s"
+		},
+		"in another form than Decode's: 1m0s": func(s *providers.Schema) {
+			c := providers.Equals("a", "60s")
+			s.Params = append(s.Params, str("b"))
+			s.Params[0].Type, s.Params[1].VisibleWhen = providers.Duration, &c
+		},
+		"levels are 1, 2 and 3": func(s *providers.Schema) { s.Tests = []providers.TestLevel{{Level: 4}} },
+		"test level 1":          func(s *providers.Schema) { s.Tests = []providers.TestLevel{{Level: 1}, {Level: 1}} },
+		"unknown status":        func(s *providers.Schema) { s.Status = "fine" },
 	} {
 		if err := plainSchema("plain", change).Validate(); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", want, err)
