@@ -2,8 +2,6 @@ package arch
 
 import (
 	"go/ast"
-	"go/parser"
-	"go/token"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -63,10 +61,7 @@ func TestWhoOpensConnections(t *testing.T) {
 // uses lists what a file takes of the packages in names, such as "net.Dial".
 func uses(t *testing.T, path string, names map[string][]string) (found []string) {
 	t.Helper()
-	file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.SkipObjectResolution)
-	if err != nil {
-		t.Fatal(err)
-	}
+	file := parse(t, path)
 	imported := map[string]string{} // local name -> import path
 	for _, i := range file.Imports {
 		full, err := strconv.Unquote(i.Path.Value)

@@ -2,8 +2,6 @@ package arch
 
 import (
 	"go/ast"
-	"go/parser"
-	"go/token"
 	"path/filepath"
 	"testing"
 )
@@ -37,13 +35,7 @@ func TestWhoLooksInsideASecret(t *testing.T) {
 	found := map[string]int{}
 	for _, p := range packages(t) {
 		for _, name := range p.GoFiles {
-			fset := token.NewFileSet()
-			path := filepath.Join(p.Dir, name)
-			file, err := parser.ParseFile(fset, path, nil, parser.SkipObjectResolution)
-			if err != nil {
-				t.Fatal(err)
-			}
-			ast.Inspect(file, func(n ast.Node) bool {
+			ast.Inspect(parse(t, filepath.Join(p.Dir, name)), func(n ast.Node) bool {
 				if s, ok := n.(*ast.SelectorExpr); ok && s.Sel.Name == "Reveal" {
 					found[p.ImportPath+"/"+name]++
 				}

@@ -7,10 +7,10 @@ import (
 )
 
 // Field names of log events. One spelling each, so that a query finds all.
+// Packages that stand below this one spell them out; internal/arch compares.
 const (
 	FieldRequestID    = "request_id"
-	FieldMethod       = "method"
-	FieldRoute        = "route"
+	FieldRoute        = "route" // a pattern, never a path
 	FieldStatus       = "status"
 	FieldCode         = "code"
 	FieldDuration     = "duration_ms"
@@ -21,14 +21,17 @@ const (
 	FieldKind         = "kind"
 	FieldSource       = "source"
 	FieldRevision     = "revision"
-	FieldStale        = "stale"
-	FieldSubject      = "subject"
+	FieldDisproved    = "disproved" // the revision that the database no longer has
 	FieldIssuer       = "issuer"
+	FieldKeys         = "keys" // how many
 	FieldDependency   = "dependency"
+	FieldAction       = "action" // what was tried upstream
 	FieldAddress      = "address"
-	FieldPath         = "path"
-	FieldCount        = "count"
+	FieldProbes       = "probes" // the address of the probes
+	FieldBudget       = "budget" // of a drain
+	FieldFile         = "file"
 	FieldError        = "error"
+	FieldStack        = "stack" // of a panic, whose value may hold anything and is never logged
 )
 
 // NewLogger returns a logger of JSON lines. Level is debug, info, warn or
