@@ -36,6 +36,7 @@ type Env struct {
 	roles         []string
 	permissions   []Permission
 	expires       time.Time
+	key           *key // that verified the token; never handed out
 }
 
 // Tenant is the tenant that the token speaks for.
@@ -61,6 +62,13 @@ func (e *Env) Roles() []string { return slices.Clone(e.roles) }
 
 // ExpiresAt is the token's exp.
 func (e *Env) ExpiresAt() time.Time { return e.expires }
+
+// Live tells whether the token that made this Env would still do without being
+// verified again: it has not expired, and its key is still its issuer's. The
+// leeway for clock skew is not given here: past exp a token is verified anew.
+func (e *Env) Live(now time.Time) bool {
+	return e.key != nil && !e.key.gone.Load() && now.Before(e.expires)
+}
 
 // Can tells whether the env's roles grant p.
 func (e *Env) Can(p Permission) bool { return slices.Contains(e.permissions, p) }

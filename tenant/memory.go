@@ -11,30 +11,18 @@ import (
 // DefaultTokenMemory is the bound of the verified-token memory in bytes.
 const DefaultTokenMemory = 16 << 20
 
-// remembered is a token that was verified: by which key, and what it says.
-type remembered struct {
-	env *Env
-	key *key
-}
-
-// live tells whether the memory still vouches for the token. The leeway for
-// clock skew is not the memory's to give: past exp the token is verified anew.
-func (r remembered) live(now time.Time) bool {
-	return !r.key.gone.Load() && now.Before(r.env.expires)
-}
-
 // memory remembers good tokens by their SHA-256, bounded in bytes. Only
 // verified tokens enter, so a caller can't fill it with made-up ones. The
 // cache's own expiry is not used: it would keep a goroutine for ever, while
-// live checks on every read and sweep frees what nobody asks for.
+// Live checks on every read and sweep frees what nobody asks for.
 type memory struct {
-	cache *otter.Cache[[sha256.Size]byte, remembered]
+	cache *otter.Cache[[sha256.Size]byte, *Env]
 }
 
 func newMemory(bytes int) *memory {
-	return &memory{cache: otter.Must(&otter.Options[[sha256.Size]byte, remembered]{
+	return &memory{cache: otter.Must(&otter.Options[[sha256.Size]byte, *Env]{
 		MaximumWeight: uint64(bytes),
-		Weigher:       func(_ [sha256.Size]byte, r remembered) uint32 { return weight(r.env) },
+		Weigher:       func(_ [sha256.Size]byte, e *Env) uint32 { return weight(e) },
 	})}
 }
 
@@ -44,21 +32,19 @@ func sum(token string) [sha256.Size]byte {
 }
 
 func (m *memory) get(sum [sha256.Size]byte, now time.Time) *Env {
-	r, ok := m.cache.GetIfPresent(sum)
-	if !ok || !r.live(now) {
+	env, ok := m.cache.GetIfPresent(sum)
+	if !ok || !env.Live(now) {
 		return nil
 	}
-	return r.env
+	return env
 }
 
-func (m *memory) put(sum [sha256.Size]byte, env *Env, k *key) {
-	m.cache.Set(sum, remembered{env: env, key: k})
-}
+func (m *memory) put(sum [sha256.Size]byte, env *Env) { m.cache.Set(sum, env) }
 
 // sweep drops what is no longer live.
 func (m *memory) sweep(now time.Time) {
-	for sum, r := range m.cache.All() {
-		if !r.live(now) {
+	for sum, env := range m.cache.All() {
+		if !env.Live(now) {
 			m.cache.Invalidate(sum)
 		}
 	}

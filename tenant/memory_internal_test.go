@@ -7,12 +7,12 @@ import (
 	"time"
 )
 
-func entry(n int, expires time.Time) ([32]byte, *Env) {
+func entry(n int, expires time.Time, k *key) ([32]byte, *Env) {
 	s := strconv.Itoa(n)
 	return sum("token " + s), &Env{
 		tenant: ID{"tenant-" + s}, organization: OrganizationID{"hq-" + s},
 		organizations: []OrganizationID{{"hq-" + s}, {"lab-" + s}}, subject: "user-" + s,
-		roles: []string{"role-" + s}, permissions: []Permission{ConnectorsRead}, expires: expires,
+		roles: []string{"role-" + s}, permissions: []Permission{ConnectorsRead}, expires: expires, key: k,
 	}
 }
 
@@ -21,8 +21,8 @@ func TestMemoryIsBounded(t *testing.T) {
 	const bound = 64 << 10
 	m, k, now := newMemory(bound), &key{}, time.Now()
 	for n := range 5000 {
-		id, env := entry(n, now.Add(time.Hour))
-		m.put(id, env, k)
+		id, env := entry(n, now.Add(time.Hour), k)
+		m.put(id, env)
 	}
 	m.cache.CleanUp()
 	if w := m.cache.WeightedSize(); w > bound || w < bound/2 {
@@ -37,12 +37,12 @@ func TestMemoryIsBounded(t *testing.T) {
 func TestSweep(t *testing.T) {
 	t.Parallel()
 	m, stays, gone, now := newMemory(1<<20), &key{}, &key{}, time.Now()
-	live, env := entry(1, now.Add(time.Minute))
-	m.put(live, env, stays)
-	expired, env := entry(2, now)
-	m.put(expired, env, stays)
-	orphan, env := entry(3, now.Add(time.Minute))
-	m.put(orphan, env, gone)
+	live, env := entry(1, now.Add(time.Minute), stays)
+	m.put(live, env)
+	expired, env := entry(2, now, stays)
+	m.put(expired, env)
+	orphan, env := entry(3, now.Add(time.Minute), gone)
+	m.put(orphan, env)
 	gone.gone.Store(true)
 	if m.get(expired, now) != nil || m.get(orphan, now) != nil {
 		t.Error("a dead token is vouched for before the sweep")
@@ -67,8 +67,8 @@ func BenchmarkMemoryEntry(b *testing.B) {
 		before, k, now := heap(), &key{}, time.Now()
 		m := newMemory(64 << 20)
 		for n := range entries {
-			id, env := entry(n, now.Add(time.Hour))
-			m.put(id, env, k)
+			id, env := entry(n, now.Add(time.Hour), k)
+			m.put(id, env)
 		}
 		m.cache.CleanUp()
 		b.ReportMetric(float64(heap()-before)/entries, "heap-B/entry")

@@ -83,7 +83,10 @@ func TestRotationWithoutRestart(t *testing.T) {
 	srv := newKeyServer(t, jwks(t, old))
 	v := newVerifier(t, urlIssuer(srv.URL))
 	remembered := old.sign(t, good())
-	wantCode(t, v, remembered, "")
+	env, err := v.Verify(t.Context(), remembered)
+	if err != nil {
+		t.Fatal(err)
+	}
 
 	srv.answer(jwks(t, old, next)) // overlap
 	if err := v.Refresh(t.Context()); err != nil {
@@ -91,10 +94,16 @@ func TestRotationWithoutRestart(t *testing.T) {
 	}
 	wantCode(t, v, remembered, "")
 	wantCode(t, v, next.sign(t, good()), "")
+	if now := time.Now(); !env.Live(now) || env.Live(env.ExpiresAt()) || new(tenant.Env).Live(now) {
+		t.Error("an env lives from its verification to its expiry")
+	}
 
 	srv.answer(jwks(t, next)) // withdrawn: the remembered token goes with its key
 	if err := v.Refresh(t.Context()); err != nil {
 		t.Fatal(err)
+	}
+	if env.Live(time.Now()) {
+		t.Error("an env outlives its key")
 	}
 	wantCode(t, v, remembered, fault.Unauthenticated)
 	wantCode(t, v, old.sign(t, good()), fault.Unauthenticated)

@@ -150,58 +150,58 @@ func (v *Verifier) Verify(_ context.Context, token string) (*Env, error) {
 		return nil, fault.New(fault.Unauthenticated, "the token is longer than 16 KiB")
 	}
 	if v.memory == nil {
-		env, _, err := v.verify(token)
-		return env, err
+		return v.verify(token)
 	}
 	id := sum(token)
 	if env := v.memory.get(id, v.clock()); env != nil {
 		return env, nil
 	}
-	env, k, err := v.verify(token)
+	env, err := v.verify(token)
 	if err != nil {
 		return nil, err
 	}
 	if v.clock().Before(env.expires) {
-		v.memory.put(id, env, k)
+		v.memory.put(id, env)
 	}
 	return env, nil
 }
 
-func (v *Verifier) verify(token string) (*Env, *key, error) {
+func (v *Verifier) verify(token string) (*Env, error) {
 	claims := jwt.MapClaims{}
 	parsed, _, err := v.parser.ParseUnverified(token, claims)
 	if err != nil {
-		return nil, nil, rejected("the token is malformed or names an unknown algorithm", err)
+		return nil, rejected("the token is malformed or names an unknown algorithm", err)
 	}
 	name, err := claims.GetIssuer()
 	if err != nil {
-		return nil, nil, rejected("the token's issuer is not known", err)
+		return nil, rejected("the token's issuer is not known", err)
 	}
 	is, ok := v.issuers[name]
 	if !ok {
-		return nil, nil, rejected("the token's issuer is not known", nil)
+		return nil, rejected("the token's issuer is not known", nil)
 	}
 	k, err := is.checkSignature(token, parsed)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	if err := is.validator.Validate(claims); err != nil {
-		return nil, nil, rejected(claimsMessage(err), err)
+		return nil, rejected(claimsMessage(err), err)
 	}
 	// A number beyond what a date can hold wraps around: such an nbf would be
 	// long past, and the token good, where it says never.
 	exp, err := claims.GetExpirationTime()
 	if err != nil || exp == nil || !isDate(exp) {
-		return nil, nil, rejected("the token's expiry is malformed", err)
+		return nil, rejected("the token's expiry is malformed", err)
 	}
 	if nbf, err := claims.GetNotBefore(); err != nil || nbf != nil && !isDate(nbf) {
-		return nil, nil, rejected("the token's start of validity is malformed", err)
+		return nil, rejected("the token's start of validity is malformed", err)
 	}
 	env, err := is.makeEnv(claims, exp.Time)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	return env, k, nil
+	env.key = k
+	return env, nil
 }
 
 func isDate(d *jwt.NumericDate) bool { return d.Unix() >= 0 && d.Unix() <= latest }
