@@ -86,6 +86,14 @@ func (c command) start() (*process, error) {
 	return p, nil
 }
 
+// Start starts a command of the test's own that ends when this process does,
+// also when that is killed or runs out of time: no cleanup runs then. (Only
+// Linux can; elsewhere it is cmd.Start.) Waiting for it is the caller's.
+func Start(cmd *exec.Cmd) error {
+	cmd.SysProcAttr = sysProcAttr(syscall.SIGKILL)
+	return spawn()(cmd.Start)
+}
+
 // ready polls probe until it answers nil, the server ends or the time is up.
 func (p *process) ready(probe func() error) error {
 	deadline := time.Now().Add(startLimit)
