@@ -100,17 +100,24 @@ func TestReimportAndRotation(t *testing.T) {
 	}
 
 	changed := append([]string{}, exampleVariables...)
-	for announcer, env := range map[string][]string{"the import": nil, "the relay": {"PATCHBAY_REDIS_URL_FILE=" + f.file("nowhere", "redis://127.0.0.1:1/0")}} {
-		secret := "rotated, announced by " + announcer
+	for _, row := range []struct {
+		announcer, login string
+		env              []string
+	}{
+		{"the import", "admin", nil},
+		{"the relay: the import's login may not", "importer", nil},
+		{"the relay: the import reaches no Redis", "admin", []string{"PATCHBAY_REDIS_URL_FILE=" + f.file("nowhere", "redis://127.0.0.1:1/0")}},
+	} {
+		secret := "announced by " + row.announcer
 		changed[1] = "S3_SECRET=" + secret
-		f.importFile(exampleFile(t), append(env, changed...)...).ok(t)
+		f.importAs(row.login, exampleFile(t), append(row.env, changed...)...).ok(t)
 		committed := time.UnixMilli(f.revision("acme"))
 		f.eventually("the rotated secret is served", func() bool {
 			asked := time.Now()
 			a := s.get("/v1/resolve/storage", token)
 			served := a.Config["secret_access_key"] == secret
 			if !served && asked.Sub(committed) > promise+100*time.Millisecond+a.age(t) {
-				t.Fatalf("not served %s after it was committed", asked.Sub(committed))
+				t.Fatalf("%s: not served %s after it was committed", secret, asked.Sub(committed))
 			}
 			return served
 		})
@@ -328,9 +335,10 @@ func TestTenantsShareASidecar(t *testing.T) {
 		{f.token("globex", "globex"), "globex-data", ""},
 		{f.token("nobody", "globex"), "", ""},
 	}
+	paths := []string{"/v1/resolve/storage", "/v1/resolve/email", "/v1/resolve"}
 	var etags []string
-	for _, a := range askers[:1] {
-		etags = append(etags, s.get("/v1/resolve/storage", a.token).header.Get("ETag"), s.get("/v1/resolve/email", a.token).header.Get("ETag"), s.get("/v1/resolve", a.token).header.Get("ETag"))
+	for _, path := range paths {
+		etags = append(etags, s.get(path, askers[0].token).header.Get("ETag"))
 	}
 	var wg sync.WaitGroup
 	for worker := range 8 {
@@ -351,7 +359,7 @@ func TestTenantsShareASidecar(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	for _, path := range []string{"/v1/resolve/storage", "/v1/resolve/email", "/v1/resolve"} {
+	for _, path := range paths {
 		if a := s.get(path, askers[2].token, "If-None-Match: "+strings.Join(etags, ", ")); a.code == http.StatusNotModified {
 			t.Errorf("%s: another tenant's ETag is taken for its own", path)
 		}

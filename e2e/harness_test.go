@@ -30,7 +30,8 @@ import (
 var binary string
 
 func TestMain(m *testing.M) {
-	dir, err := os.MkdirTemp("", "patchbay-e2e-")
+	// By this name testenv's next run removes what a killed one left.
+	dir, err := os.MkdirTemp("", fmt.Sprintf("patchbay-testenv-%d-e2e-", os.Getpid()))
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
@@ -99,7 +100,7 @@ path %q { capabilities = ["read", "list", "delete"] }`, data, metadata))
 	f.approles["admin"] = f.vault.NewAppRole(t, map[string]any{"token_ttl": "1h"}, writes)
 
 	f.run(nil, "migrate", "--config", f.config("owner", "admin", "")).ok(f)
-	for name, groups := range map[string]string{"sidecar": "patchbay_sidecar", "admin": "patchbay_admin, patchbay_relay"} {
+	for name, groups := range map[string]string{"sidecar": "patchbay_sidecar", "admin": "patchbay_admin, patchbay_relay", "importer": "patchbay_admin"} {
 		login := database(owner) + "_" + name
 		if err := f.pg.Exec("CREATE ROLE " + login + " LOGIN IN ROLE " + groups); err != nil {
 			t.Fatal(err)
@@ -211,10 +212,16 @@ func (f *fleet) run(env []string, args ...string) outcome {
 	return outcome{cmd.ProcessState.ExitCode(), out.String(), errs.String()}
 }
 
-// importFile imports as the control plane's login.
+// importFile imports as the control plane does.
 func (f *fleet) importFile(path string, env ...string) outcome {
 	f.Helper()
-	return f.run(env, "import", "--config", f.config("admin", "admin", ""), path)
+	return f.importAs("admin", path, env...)
+}
+
+// importAs imports with a database login.
+func (f *fleet) importAs(login, path string, env ...string) outcome {
+	f.Helper()
+	return f.run(env, "import", "--config", f.config(login, "admin", ""), path)
 }
 
 // process is a running server of the fleet.
@@ -268,7 +275,7 @@ func (p *process) begin() {
 	p.cmd = exec.Command(binary, p.args...)
 	p.cmd.Env, p.cmd.Dir = p.env, p.f.dir
 	p.cmd.Stdout, p.cmd.Stderr = p, p
-	if err := p.cmd.Start(); err != nil {
+	if err := testenv.Start(p.cmd); err != nil {
 		p.f.Fatal(err)
 	}
 	done := make(chan struct{})

@@ -126,6 +126,8 @@ type sighting struct {
 // watch starts readers of each sidecar; end ends them.
 func (p *pair) watch(readers int, tolerate []int, sidecars ...*process) *watch {
 	w := &watch{p: p, tolerate: tolerate, last: map[int]sighting{}, first: map[*process]map[int]sighting{}}
+	// A test that failed goes without end: no reader may outlive it.
+	p.f.Cleanup(func() { w.ended.Store(true); w.wg.Wait() })
 	for _, s := range sidecars {
 		w.first[s] = map[int]sighting{}
 		for range readers {
