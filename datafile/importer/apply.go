@@ -66,11 +66,12 @@ func refused(err error) bool {
 
 func (im *Importer) apply(ctx context.Context, p *Plan) (map[tenant.ID]int64, error) {
 	change := connector.Change{Actor: p.options.Actor, Request: p.options.Request}
+	changes, connectors := p.changes(), p.of()
 	for _, t := range p.tenants {
 		switch {
 		case t.action == Create:
 			change.Create = append(change.Create, t.next)
-		case p.changes(t.next.ID):
+		case changes[t.next.ID]:
 			change.Tenants = append(change.Tenants, t.next.ID)
 		}
 	}
@@ -93,10 +94,10 @@ func (im *Importer) apply(ctx context.Context, p *Plan) (map[tenant.ID]int64, er
 	}
 	revisions, err := im.Store.Change(ctx, change, func(ctx context.Context, tx connector.Tx) error {
 		for _, t := range p.tenants {
-			if !p.changes(t.next.ID) {
+			if !changes[t.next.ID] {
 				continue
 			}
-			if err := p.write(ctx, tx.Tenant(t.next.ID), t, pins); err != nil {
+			if err := p.write(ctx, tx.Tenant(t.next.ID), t, connectors[t.next.ID], pins); err != nil {
 				return err
 			}
 		}
@@ -130,7 +131,7 @@ func (im *Importer) forget(ctx context.Context, refs []connector.SecretRef) {
 }
 
 // write changes one tenant inside of the transaction. It may run more than once.
-func (p *Plan) write(ctx context.Context, tx connector.TenantTx, t *tenantPlan, pins map[connector.ID]connector.Pin) error {
+func (p *Plan) write(ctx context.Context, tx connector.TenantTx, t *tenantPlan, connectors []*connectorPlan, pins map[connector.ID]connector.Pin) error {
 	if t.action == Update {
 		if err := tx.UpdateTenant(ctx, func(s *connector.Tenant) error {
 			s.Name, s.Status, s.ExternalID, s.NoUpdate = t.next.Name, t.next.Status, t.next.ExternalID, t.next.NoUpdate
@@ -165,8 +166,8 @@ func (p *Plan) write(ctx context.Context, tx connector.TenantTx, t *tenantPlan, 
 	// Those that stop being a default come first, so that a slot is free when
 	// its next one arrives.
 	for _, defaults := range []bool{false, true} {
-		for _, c := range p.connectors {
-			if c.tenant != t.next.ID || !c.writes() || c.next.Default != defaults {
+		for _, c := range connectors {
+			if !c.writes() || c.next.Default != defaults {
 				continue
 			}
 			if err := c.write(ctx, tx, moved[c.next.ID], pins[c.next.ID]); err != nil {

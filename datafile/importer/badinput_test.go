@@ -132,6 +132,21 @@ func TestNoReferencesWithoutCommandLine(t *testing.T) {
 		`f.xml:7:62: record "bucket": $ENV: is read by the command line's import only`, `f.xml:7:94: record "bucket": $FILE: is read by the command line's import only`)
 }
 
+// Whoever may import for one tenant learns nothing of another: a reference to
+// another's tenant reads as one to nobody's.
+func TestOtherTenantsAreNotLookedUp(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.apply(`<ede><record id="secret_name" model="gateway.tenant"><field name="key">globex</field></record><record id="acme" model="gateway.tenant"/></ede>`, importer.Options{})
+	file := func(ref string) string {
+		return `<ede><record id="b" model="ir.connector"><field name="kind">s3</field><field name="tenant_id" ref="` + ref + `"/><field name="config" eval="` + plainS3 + `"/></record></ede>`
+	}
+	w.refuses(file("secret_name"), importer.Options{Tenant: acme}, `f.xml:1:75: record "b": the record belongs to tenant secret_name, but --tenant says acme`)
+	w.refuses(file("nobodys_name"), importer.Options{Tenant: acme}, `f.xml:1:75: record "b": the record belongs to tenant nobodys_name, but --tenant says acme`)
+	w.apply(file("secret_name"), importer.Options{})
+	w.connector(globex, "b")
+}
+
 func TestTenantRules(t *testing.T) {
 	t.Parallel()
 	record := func(fields string) string {

@@ -29,7 +29,14 @@ func modelFields(model string) []string {
 	return nil
 }
 
+// maxProblems bounds what is reported at once. It is far above what people read,
+// and all missing variables of a large file must fit.
+const maxProblems = 10_000
+
 func (p *planner) problem(at datafile.Position, record, format string, args ...any) {
+	if len(p.problems) >= maxProblems {
+		return
+	}
 	p.problems = append(p.problems, datafile.Problem{
 		File: p.file.Name, Position: at, Record: record, Message: fmt.Sprintf(format, args...),
 	})

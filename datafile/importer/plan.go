@@ -37,6 +37,15 @@ type Plan struct {
 	replaced   []replacedDefault
 }
 
+// of groups the plan's connectors by tenant, in file order.
+func (p *Plan) of() map[tenant.ID][]*connectorPlan {
+	m := make(map[tenant.ID][]*connectorPlan, len(p.tenants))
+	for _, c := range p.connectors {
+		add(m, c.tenant, c)
+	}
+	return m
+}
+
 type tenantPlan struct {
 	action  Action
 	next    connector.Tenant
@@ -88,28 +97,25 @@ type replacedDefault struct {
 }
 
 // Changed tells whether applying the plan would write anything.
-func (p *Plan) Changed() bool {
-	for _, t := range p.tenants {
-		if p.changes(t.next.ID) {
-			return true
-		}
-	}
-	return false
-}
+func (p *Plan) Changed() bool { return len(p.changes()) > 0 }
 
-// changes tells whether anything of the tenant changes: only then does its
-// revision move.
-func (p *Plan) changes(id tenant.ID) bool {
+// changes holds the tenants of which anything changes: only their revisions move.
+func (p *Plan) changes() map[tenant.ID]bool {
+	m := map[tenant.ID]bool{}
 	for _, t := range p.tenants {
-		if t.next.ID != id {
-			continue
-		}
 		if t.action != Unchanged || slices.ContainsFunc(t.orgs, func(o *organizationPlan) bool { return o.action != Unchanged }) {
-			return true
+			m[t.next.ID] = true
 		}
 	}
-	return slices.ContainsFunc(p.connectors, func(c *connectorPlan) bool { return c.tenant == id && c.writes() }) ||
-		slices.ContainsFunc(p.replaced, func(r replacedDefault) bool { return r.tenant == id })
+	for _, c := range p.connectors {
+		if c.writes() {
+			m[c.tenant] = true
+		}
+	}
+	for _, r := range p.replaced {
+		m[r.tenant] = true
+	}
+	return m
 }
 
 func (c *connectorPlan) writes() bool {
@@ -175,15 +181,13 @@ func (p *Plan) String() string {
 		}
 		b.WriteByte('\n')
 	}
+	connectors := p.of()
 	for _, t := range p.tenants {
 		line(t.action, "tenant "+t.next.ID.String(), t.changed, t.note)
 		for _, o := range t.orgs {
 			line(o.action, "organization "+t.next.ID.String()+"/"+o.next.ID.String(), o.changed, o.note)
 		}
-		for _, c := range p.connectors {
-			if c.tenant != t.next.ID {
-				continue
-			}
+		for _, c := range connectors[t.next.ID] {
 			owner := "whole tenant"
 			if !c.next.Organization.IsZero() {
 				owner = "organization " + c.next.Organization.String()

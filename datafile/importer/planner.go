@@ -26,10 +26,26 @@ type planner struct {
 	organizations []*organizationRecord
 	connectors    []*connectorRecord
 	params        []*paramRecord
+	by            index
 	states        map[tenant.ID]*tenantState
 	stored        []connector.Tenant // every tenant of the store, once asked for
 	storedKnown   bool
 }
+
+// index finds records of the file by what others call them: a file of a hundred
+// thousand records is not searched for each of them.
+type index struct {
+	tenants         map[string]*tenantRecord // by record id
+	tenantOf        map[tenant.ID]*tenantRecord
+	organizations   map[string][]*organizationRecord // by record id
+	organizationIDs map[string][]*organizationRecord // by the organization's own id
+	inTenant        map[tenant.ID][]*organizationRecord
+	connectors      map[string][]*connectorRecord // by record id; those of the file
+	partial         map[connector.ID]*connectorRecord
+}
+
+// add is m[k] = append(m[k], v).
+func add[K comparable, V any](m map[K][]V, k K, v V) { m[k] = append(m[k], v) }
 
 type tenantRecord struct {
 	*datafile.Record
@@ -63,10 +79,13 @@ type tenantState struct {
 	exists        bool
 	record        *tenantRecord
 	organizations map[tenant.OrganizationID]connector.Organization
-	living        map[string]*connector.Connector // by external id
-	byID          map[string]*connector.Connector // the living, by their own id
-	deleted       map[string]*connector.Connector // the youngest of each external id
+	external      map[string]tenant.OrganizationID // of stored organizations, by external id
+	planned       map[tenant.OrganizationID]bool   // organizations that have a plan
+	living        map[string]*connector.Connector  // by external id
+	byID          map[string]*connector.Connector  // the living, by their own id
+	deleted       map[string]*connector.Connector  // the youngest of each external id
 	plan          *tenantPlan
+	missing       bool // it does not exist, and nothing creates it
 }
 
 // Plan reads what is stored and says what importing f would do. It writes
@@ -79,7 +98,12 @@ func (im *Importer) plan(ctx context.Context, f *datafile.File, o Options, e *ex
 	if o.Actor == "" {
 		o.Actor = "cli:import"
 	}
-	p := &planner{im: im, o: o, file: f, expand: e, states: map[tenant.ID]*tenantState{}}
+	p := &planner{im: im, o: o, file: f, expand: e, states: map[tenant.ID]*tenantState{}, by: index{
+		tenants: map[string]*tenantRecord{}, tenantOf: map[tenant.ID]*tenantRecord{},
+		organizations: map[string][]*organizationRecord{}, organizationIDs: map[string][]*organizationRecord{},
+		inTenant:   map[tenant.ID][]*organizationRecord{},
+		connectors: map[string][]*connectorRecord{}, partial: map[connector.ID]*connectorRecord{},
+	}}
 	p.sortRecords()
 	if err := p.assignTenants(ctx); err != nil {
 		return nil, err
@@ -97,6 +121,7 @@ func (im *Importer) plan(ctx context.Context, f *datafile.File, o Options, e *ex
 		p.planOrganizations(s)
 		out.tenants = append(out.tenants, s.plan)
 	}
+	p.missingTenants()
 	p.attachRows()
 	for _, c := range p.connectors {
 		if c.tenant.IsZero() {
@@ -112,6 +137,9 @@ func (im *Importer) plan(ctx context.Context, f *datafile.File, o Options, e *ex
 		}
 	}
 	p.defaults(out)
+	for _, t := range out.tenants {
+		slices.SortStableFunc(t.orgs, func(a, b *organizationPlan) int { return cmp.Compare(a.next.ID.String(), b.next.ID.String()) })
+	}
 	if len(p.problems) > 0 {
 		return nil, p.problems.Sort()
 	}
@@ -135,6 +163,12 @@ func (p *planner) sortRecords() {
 			}
 			t.id = id
 			p.tenantRecords = append(p.tenantRecords, t)
+			if p.by.tenants[r.ID] == nil {
+				p.by.tenants[r.ID] = t
+			}
+			if p.by.tenantOf[id] == nil {
+				p.by.tenantOf[id] = t
+			}
 		case datafile.ModelOrganization:
 			o := &organizationRecord{Record: r}
 			text, at := p.ownID(r)
@@ -144,8 +178,12 @@ func (p *planner) sortRecords() {
 			}
 			o.id = id
 			p.organizations = append(p.organizations, o)
+			add(p.by.organizations, r.ID, o)
+			add(p.by.organizationIDs, id.String(), o)
 		case datafile.ModelConnector:
-			p.connectors = append(p.connectors, &connectorRecord{Record: r})
+			c := &connectorRecord{Record: r}
+			p.connectors = append(p.connectors, c)
+			add(p.by.connectors, r.ID, c)
 		case datafile.ModelParam:
 			p.params = append(p.params, &paramRecord{Record: r, order: i})
 		}
@@ -169,6 +207,7 @@ func (p *planner) assignTenants(ctx context.Context) error {
 			return err
 		}
 		o.tenant = p.check(o.Record, id)
+		add(p.by.inTenant, o.tenant, o)
 	}
 	for _, c := range p.connectors {
 		id, err := p.ownTenant(ctx, c.Record)
@@ -196,10 +235,8 @@ func (p *planner) ownTenant(ctx context.Context, r *datafile.Record) (found, err
 		return found{}, nil
 	}
 	for _, s := range spellings(ref, datafile.ModelTenant) {
-		for _, t := range p.tenantRecords {
-			if t.ID == s {
-				return found{t.id, t.id.IsZero(), f.Position}, nil
-			}
+		if t := p.by.tenants[s]; t != nil {
+			return found{t.id, t.id.IsZero(), f.Position}, nil
 		}
 		if f.Form == datafile.Ref {
 			ts, err := p.storedTenants(ctx)
@@ -222,14 +259,28 @@ func (p *planner) ownTenant(ctx context.Context, r *datafile.Record) (found, err
 	return found{id, false, f.Position}, nil
 }
 
+// storedTenants lists the tenants that a ref may name. Where the tenant is given,
+// no other one is looked at: what a caller of one tenant is told must not depend
+// on what others are called.
 func (p *planner) storedTenants(ctx context.Context) ([]connector.Tenant, error) {
-	if !p.storedKnown {
-		ts, err := p.im.Store.Tenants(ctx)
-		if err != nil {
-			return nil, fmt.Errorf("list tenants: %w", err)
-		}
-		p.stored, p.storedKnown = ts, true
+	if p.storedKnown {
+		return p.stored, nil
 	}
+	var err error
+	if p.o.Tenant.IsZero() {
+		p.stored, err = p.im.Store.Tenants(ctx)
+	} else {
+		var t connector.Tenant
+		if t, err = p.im.Store.Tenant(p.o.Tenant).Get(ctx); err == nil {
+			p.stored = []connector.Tenant{t}
+		} else if errors.Is(err, fault.NotFound) {
+			err = nil
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list tenants: %w", err)
+	}
+	p.storedKnown = true
 	return p.stored, nil
 }
 
@@ -240,15 +291,15 @@ func (p *planner) organizationTenant(r *datafile.Record) found {
 	if ref == "" {
 		return found{}
 	}
-	for _, match := range []func(o *organizationRecord, s string) bool{
-		func(o *organizationRecord, s string) bool { return o.ID == s },
-		func(o *organizationRecord, s string) bool { return o.id.String() == s },
-	} {
+	for _, named := range []map[string][]*organizationRecord{p.by.organizations, p.by.organizationIDs} {
 		for _, s := range spellings(ref, datafile.ModelOrganization) {
 			var tenants []tenant.ID
-			for _, o := range p.organizations {
-				if match(o, s) && !slices.Contains(tenants, o.tenant) {
+			for _, o := range named[s] {
+				if !slices.Contains(tenants, o.tenant) {
 					tenants = append(tenants, o.tenant)
+				}
+				if len(tenants) > 1 {
+					break
 				}
 			}
 			if len(tenants) == 1 {
@@ -332,7 +383,11 @@ func (p *planner) tenantIDs() []tenant.ID {
 		// Rows may be for a stored connector of the tenant that is meant anyway.
 		ids = append(ids, p.impliedTenant())
 	}
-	ids = slices.DeleteFunc(ids, tenant.ID.IsZero)
+	// Another tenant than the given one is an error already, and none of its
+	// records is read.
+	ids = slices.DeleteFunc(ids, func(id tenant.ID) bool {
+		return id.IsZero() || !p.o.Tenant.IsZero() && id != p.o.Tenant
+	})
 	slices.SortFunc(ids, func(a, b tenant.ID) int { return cmp.Compare(a.String(), b.String()) })
 	return slices.Compact(ids)
 }
@@ -354,16 +409,14 @@ func (p *planner) load(ctx context.Context, id tenant.ID) error {
 	s := &tenantState{
 		id:            id,
 		organizations: map[tenant.OrganizationID]connector.Organization{},
+		external:      map[string]tenant.OrganizationID{},
+		planned:       map[tenant.OrganizationID]bool{},
 		living:        map[string]*connector.Connector{},
 		byID:          map[string]*connector.Connector{},
 		deleted:       map[string]*connector.Connector{},
 	}
 	p.states[id] = s
-	for _, t := range p.tenantRecords {
-		if t.id == id && s.record == nil {
-			s.record = t
-		}
-	}
+	s.record = p.by.tenantOf[id]
 	reader := p.im.Store.Tenant(id)
 	stored, err := reader.Get(ctx)
 	if errors.Is(err, fault.NotFound) {
@@ -379,6 +432,9 @@ func (p *planner) load(ctx context.Context, id tenant.ID) error {
 	}
 	for _, o := range orgs {
 		s.organizations[o.ID] = o
+		if o.ExternalID != "" {
+			s.external[o.ExternalID] = o.ID
+		}
 	}
 	list, err := reader.List(ctx, connector.Filter{IncludeDeleted: true})
 	if err != nil {

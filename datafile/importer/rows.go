@@ -40,9 +40,8 @@ func (p *planner) rowConnector(ref string) (*connectorRecord, string) {
 	implied := p.impliedTenant()
 	for _, s := range spellings(ref, datafile.ModelConnector) {
 		var found *connectorRecord
-		for _, c := range p.connectors {
+		for _, c := range p.by.connectors[s] {
 			switch {
-			case c.partial != nil || c.ID != s:
 			case found == nil || !implied.IsZero() && c.tenant == implied:
 				found = c
 			case found.tenant != c.tenant && found.tenant != implied:
@@ -71,10 +70,8 @@ func (p *planner) rowConnector(ref string) (*connectorRecord, string) {
 }
 
 func (p *planner) partial(t *tenantState, stored *connector.Connector) *connectorRecord {
-	for _, c := range p.connectors {
-		if c.partial != nil && c.partial.ID == stored.ID {
-			return c
-		}
+	if c := p.by.partial[stored.ID]; c != nil {
+		return c
 	}
 	c := &connectorRecord{
 		Record:  &datafile.Record{ID: label(stored), Model: datafile.ModelConnector},
@@ -82,6 +79,7 @@ func (p *planner) partial(t *tenantState, stored *connector.Connector) *connecto
 		partial: stored,
 	}
 	p.connectors = append(p.connectors, c)
+	p.by.partial[stored.ID] = c
 	return c
 }
 

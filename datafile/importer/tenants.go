@@ -1,9 +1,6 @@
 package importer
 
 import (
-	"cmp"
-	"slices"
-
 	"github.com/patchbay-dev/patchbay/connector"
 	"github.com/patchbay-dev/patchbay/datafile"
 	"github.com/patchbay-dev/patchbay/tenant"
@@ -21,7 +18,7 @@ func (p *planner) planTenant(s *tenantState) {
 		switch {
 		case s.exists:
 		case p.o.DefaultTenant.IsZero():
-			p.missingTenant(s.id)
+			s.missing = true
 		default:
 			plan.note = "only referred to"
 		}
@@ -53,17 +50,17 @@ func (t *tenantPlan) settle(exists bool) {
 	}
 }
 
-// missingTenant reports each record that needs a tenant which does not exist.
-func (p *planner) missingTenant(id tenant.ID) {
+// missingTenants reports each record that needs a tenant which does not exist.
+func (p *planner) missingTenants() {
 	const message = "tenant %s does not exist; add a gateway.tenant record"
 	for _, o := range p.organizations {
-		if o.tenant == id {
-			p.problem(o.Position, o.ID, message, id)
+		if s := p.states[o.tenant]; s != nil && s.missing {
+			p.problem(o.Position, o.ID, message, s.id)
 		}
 	}
 	for _, c := range p.connectors {
-		if c.tenant == id {
-			p.problem(c.Position, c.ID, message, id)
+		if s := p.states[c.tenant]; s != nil && s.missing {
+			p.problem(c.Position, c.ID, message, s.id)
 		}
 	}
 }
@@ -85,20 +82,19 @@ func externalID(stored, record, derived string) bool {
 // planOrganizations says what happens to the tenant's organizations that the
 // file declares. Those that are only referred to are added by organization.
 func (p *planner) planOrganizations(s *tenantState) {
-	for _, o := range p.organizations {
-		if o.tenant != s.id || o.id.IsZero() {
+	for _, o := range p.by.inTenant[s.id] {
+		if o.id.IsZero() {
 			continue
 		}
 		stored, exists := s.organizations[o.id]
 		plan := &organizationPlan{action: Unchanged, next: stored}
 		name := p.name(o.Record, "name")
 		active, _ := p.boolean(o.Record, "active")
-		for id, other := range s.organizations {
-			if id != o.id && other.ExternalID == o.ID {
-				p.problem(o.Position, o.ID, "this record id is already that of organization %s", id)
-			}
+		if id, taken := s.external[o.ID]; taken && id != o.id {
+			p.problem(o.Position, o.ID, "this record id is already that of organization %s", id)
 		}
 		s.plan.orgs = append(s.plan.orgs, plan)
+		s.planned[o.id] = true
 		if exists && o.NoUpdate {
 			plan.note = noteNoUpdate
 			continue
@@ -131,15 +127,13 @@ func (p *planner) organization(s *tenantState, r *datafile.Record) (tenant.Organ
 	}
 	all := spellings(ref, datafile.ModelOrganization)
 	for _, spelling := range all {
-		for _, o := range p.organizations {
-			if o.tenant == s.id && o.ID == spelling {
+		for _, o := range p.by.organizations[spelling] {
+			if o.tenant == s.id {
 				return o.id, !o.id.IsZero()
 			}
 		}
-		for id, o := range s.organizations {
-			if o.ExternalID == spelling {
-				return id, true
-			}
+		if id, ok := s.external[spelling]; ok {
+			return id, true
 		}
 	}
 	id, err := tenant.ParseOrganizationID(all[len(all)-1])
@@ -150,21 +144,17 @@ func (p *planner) organization(s *tenantState, r *datafile.Record) (tenant.Organ
 	if _, ok := s.organizations[id]; ok {
 		return id, true
 	}
-	for _, o := range s.plan.orgs {
-		if o.next.ID == id {
-			return id, true
-		}
+	if s.planned[id] {
+		return id, true
 	}
 	if !p.o.CreateOrganizations {
 		p.problem(f.Position, r.ID, "organization %s does not exist in tenant %s; declare it, or use --create-organizations", id, s.id)
 		return id, false
 	}
+	s.planned[id] = true
 	s.plan.orgs = append(s.plan.orgs, &organizationPlan{
 		action: Create, note: "only referred to",
 		next: connector.Organization{ID: id, Name: id.String(), Active: true},
-	})
-	slices.SortStableFunc(s.plan.orgs, func(a, b *organizationPlan) int {
-		return cmp.Compare(a.next.ID.String(), b.next.ID.String())
 	})
 	return id, true
 }
