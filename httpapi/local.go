@@ -196,6 +196,7 @@ func shutdown(ctx context.Context, app *fiber.App) error {
 // request is one call's state. It is pooled: nothing may keep it.
 type request struct {
 	c        *fiber.Ctx
+	began    time.Time
 	ctx      *lazyContext
 	wanted   wanted
 	id       string // made on first need
@@ -246,7 +247,7 @@ func (l *Local) serve(c *fiber.Ctx, pattern string, m *obs.Route, h func(*reques
 		start = time.Now()
 	}
 	r := l.pool.Get().(*request)
-	r.c, r.ctx.at = c, start.Add(l.o.Deadline)
+	r.c, r.began, r.ctx.at = c, start, start.Add(l.o.Deadline)
 	err := l.run(r, h)
 	if err != nil {
 		writeProblem(c, err, r.requestID())

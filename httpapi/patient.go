@@ -1,8 +1,11 @@
 package httpapi
 
 import (
+	"bytes"
 	"net"
 	"time"
+
+	"github.com/patchbay-dev/patchbay/tenant"
 )
 
 // patient is a listener whose connections arm their deadlines late. The server
@@ -29,7 +32,36 @@ const slack = time.Second
 type patientConn struct {
 	net.Conn
 	reading, writing deadline
+	previous         caller
 }
+
+// caller is who sent a connection's previous request. A kept connection is one
+// app's, which sends the same token again: comparing it costs a tenth of hashing
+// it for the Verifier's memory. That the token is held in clear as long as its
+// connection tells nobody more: the server's buffer of the connection holds it
+// as long.
+type caller struct {
+	token []byte
+	env   *tenant.Env
+}
+
+// maxCallerToken bounds what a connection holds; a longer token is hashed.
+const maxCallerToken = 2 << 10
+
+// is tells whether this token was verified on the connection and would still do.
+func (c *caller) is(token []byte, now time.Time) bool {
+	return c.env != nil && bytes.Equal(c.token, token) && c.env.Live(now)
+}
+
+func (c *caller) set(token []byte, env *tenant.Env) {
+	if len(token) > maxCallerToken {
+		return
+	}
+	c.token, c.env = append(c.token[:0], token...), env
+}
+
+// caller is for the connection's handler, which runs alone.
+func (c *patientConn) caller() *caller { return &c.previous }
 
 type deadline struct{ wanted, armed time.Time }
 

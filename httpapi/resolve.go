@@ -21,6 +21,7 @@ import (
 	"github.com/patchbay-dev/patchbay/internal/secret"
 	"github.com/patchbay-dev/patchbay/providers"
 	"github.com/patchbay-dev/patchbay/resolver"
+	"github.com/patchbay-dev/patchbay/tenant"
 )
 
 const headerMinRevision = "X-Patchbay-Min-Revision"
@@ -41,7 +42,7 @@ func (l *Local) authenticate(r *request) error {
 	if len(token) == 0 {
 		return fault.New(fault.Unauthenticated, "the Authorization header has no JWT")
 	}
-	env, err := l.o.Verifier.Verify(r.ctx, utils.UnsafeString(token))
+	env, err := l.verify(r, token)
 	if err != nil {
 		return err
 	}
@@ -73,6 +74,22 @@ func (l *Local) authenticate(r *request) error {
 		return badRevision()
 	}
 	return nil
+}
+
+// verify asks the Verifier, unless the connection's previous request brought the
+// same token.
+func (l *Local) verify(r *request, token []byte) (*tenant.Env, error) {
+	var previous *caller
+	if conn, ok := r.c.Context().Conn().(interface{ caller() *caller }); ok {
+		if previous = conn.caller(); previous.is(token, r.began) {
+			return previous.env, nil
+		}
+	}
+	env, err := l.o.Verifier.Verify(r.ctx, utils.UnsafeString(token))
+	if err == nil && previous != nil {
+		previous.set(token, env)
+	}
+	return env, err
 }
 
 var bearer = []byte("Bearer")
