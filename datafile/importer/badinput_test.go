@@ -141,8 +141,8 @@ func TestOtherTenantsAreNotLookedUp(t *testing.T) {
 	file := func(ref string) string {
 		return `<ede><record id="b" model="ir.connector"><field name="kind">s3</field><field name="tenant_id" ref="` + ref + `"/><field name="config" eval="` + plainS3 + `"/></record></ede>`
 	}
-	w.refuses(file("secret_name"), importer.Options{Tenant: acme}, `f.xml:1:75: record "b": the record belongs to tenant secret_name, but --tenant says acme`)
-	w.refuses(file("nobodys_name"), importer.Options{Tenant: acme}, `f.xml:1:75: record "b": the record belongs to tenant nobodys_name, but --tenant says acme`)
+	w.refuses(file("secret_name"), importer.Options{Tenant: acme}, `f.xml:1:71: record "b": the record belongs to tenant secret_name, but --tenant says acme`)
+	w.refuses(file("nobodys_name"), importer.Options{Tenant: acme}, `f.xml:1:71: record "b": the record belongs to tenant nobodys_name, but --tenant says acme`)
 	w.apply(file("secret_name"), importer.Options{})
 	w.connector(globex, "b")
 }
