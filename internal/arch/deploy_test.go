@@ -36,7 +36,7 @@ func TestTheImageBuildSeesEveryPackage(t *testing.T) {
 		t.Fatalf("go list: %v", err)
 	}
 	needed := map[string]bool{}
-	for _, dep := range strings.Fields(string(out)) {
+	for dep := range strings.FieldsSeq(string(out)) {
 		if own, ok := strings.CutPrefix(dep, module); ok {
 			folder, _, _ := strings.Cut(own, "/")
 			needed[folder] = true

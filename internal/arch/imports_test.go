@@ -217,7 +217,7 @@ func TestTheBinaryShipsNoTestCode(t *testing.T) {
 	if err != nil {
 		t.Fatalf("go list: %v", err)
 	}
-	for _, dep := range strings.Fields(string(out)) {
+	for dep := range strings.FieldsSeq(string(out)) {
 		if slices.Contains(notShipped, dep) {
 			t.Errorf("cmd/sidecar links %s, which is for tests: see `go mod why %s`", dep, dep)
 		}

@@ -101,7 +101,6 @@ func logKeys(t *testing.T, path string) (keys []string) {
 var skipping = map[string]string{
 	"datafile/literal_test.go": "inputs of a fuzz test or property that others judge",
 	"httpapi/fuzz_test.go":     "as datafile/literal_test.go",
-	"httpapi/hot_test.go":      "the race detector allocates; the run without it counts",
 	"internal/testenv/main.go": "a missing server, which is a failure where CI is set",
 }
 
