@@ -59,13 +59,13 @@ func FuzzLocalAPI(f *testing.F) {
 		"POST /v1/env HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\nBREW / HTTP/1.1\r\n\r\n",
 		"GET //localhost/v1/env HTTP/1.1\nHost: localhost\n" + auth + "\n",
 		"GET /v1/env HTTP/1.1\r\nHost: localhost\r\nX-Request-Id: \"}\r\nX-Forwarded-For: ::1\r\n\r\n",
-		"HEAD /v1/env HTTP/1.1\r\nHost: localhost\r\n\r\n", "GET\r\n\r\n", "\x16\x03\x01\x02\x00", "",
+		"GET\r\n\r\n", "\x16\x03\x01\x02\x00", "",
 	} {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, request []byte) {
 		if bytes.Contains(request, []byte("HEAD")) || bytes.Contains(request, []byte("Expect")) {
-			t.Skip("the reader below can't tell where their answers end")
+			return // the reader below can't tell where their answers end
 		}
 		e := &exchange{in: bytes.NewReader(bytes.ReplaceAll(request, []byte("TOKEN"), []byte(token)))}
 		_ = server.ServeConn(e) // errors are those of the connection; the answers tell
@@ -128,7 +128,7 @@ func FuzzGuard(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, host, name, content string) {
 		if strings.ContainsAny(host+name+content, "\r\n") {
-			t.Skip("FuzzLocalAPI's")
+			return // FuzzLocalAPI's
 		}
 		e := &exchange{in: bytes.NewReader([]byte("GET /v1/env HTTP/1.1\r\nHost: " + host + "\r\n" + name + ": " + content + "\r\n\r\n"))}
 		_ = server.ServeConn(e)
