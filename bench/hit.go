@@ -74,9 +74,9 @@ func (w *world) hits(r *report, o options) {
 			if v != rivals[1] {
 				continue
 			}
-			rates += fmt.Sprintf("; %d connections: %s", n, spreadOf(rate).format("%.3f"))
-			tails += fmt.Sprintf("; %d connections: %s", n, spreadOf(tail).format("%.2f"))
-			cpus += fmt.Sprintf("; %d connections: %s", n, spreadOf(cpu).format("%.3f"))
+			rates += fmt.Sprintf("; with %d: %s", n, spreadOf(rate).format("%.3f"))
+			tails += fmt.Sprintf("; with %d: %s", n, spreadOf(tail).format("%.2f"))
+			cpus += fmt.Sprintf("; with %d: %s", n, spreadOf(cpu).format("%.3f"))
 			cpuOK = cpuOK && spreadOf(cpu).median <= 1/0.95
 			rateOK = rateOK && spreadOf(rate).median >= 0.95
 			tailOK = tailOK && spreadOf(tail).median <= 1.3
@@ -98,9 +98,9 @@ func (w *world) hits(r *report, o options) {
 	for _, v := range rivals {
 		v.p.stop()
 	}
-	r.find(rateOK, "memory hit, requests/s of bare Fiber's with the same bytes", ">= 0.95", "%s", rates[2:])
-	r.find(tailOK, "memory hit, p99 of bare Fiber's with the same bytes", "<= 1.3", "%s", tails[2:])
-	r.find(cpuOK, "memory hit, processor time per request to bare Fiber's with the same bytes", "<= 1.05 (the same target on a machine of its own)", "%s", cpus[2:])
+	r.find(rateOK, "memory hit, requests/s to bare Fiber's with the same bytes, by connections", ">= 0.95", "%s", rates[2:])
+	r.find(tailOK, "memory hit, p99 to bare Fiber's with the same bytes, by connections", "<= 1.3", "%s", tails[2:])
+	r.find(cpuOK, "memory hit, processor time per request to bare Fiber's with the same bytes, by connections", "<= 1.05 (the same target on a machine of its own)", "%s", cpus[2:])
 	r.table("Memory hit over HTTP", fmt.Sprintf(`
 One warm slot, one ES256 JWT, keep-alive connections that each ask as soon as they are answered. The sidecar runs on real
 servers. Rivals take turns (sidecar, bare, bare, sidecar, ...), %d rounds of %v each; every ratio is of neighbours in one

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -17,9 +18,9 @@ import (
 func (w *world) machine(at time.Time) string {
 	var b strings.Builder
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
-	line("Made by `go run ./bench` at %s, commit %s. Loopback only; servers, rivals and load generator share the machine.",
-		at.UTC().Format("2006-01-02 15:04 UTC"), commit(w))
-	line("Nothing here is a timed test: figures are ratios to a rival, or counters, of one run. Rounds are min / median / max.\n")
+	line("Made by `%s` at %s, commit %s. Loopback only; servers, rivals and load generator share the machine.",
+		invocation(), at.UTC().Format("2006-01-02 15:04 UTC"), commit(w))
+	line("Figures are ratios to a rival, or counters, of one run. Rounds are min / median / max.\n")
 	line("- Processors: %d x %s; memory %.0f GiB; %s", runtime.NumCPU(), processor(), memoryTotal(), kernel())
 	line("- Go %s, Fiber %s, fasthttp %s", strings.TrimPrefix(runtime.Version(), "go"), module("github.com/gofiber/fiber/v2"), module("github.com/valyala/fasthttp"))
 	conn, err := pgx.Connect(w.ctx, w.db.owner)
@@ -35,6 +36,17 @@ func (w *world) machine(at time.Time) string {
 	line("- PostgreSQL %s, Redis %s, Vault %s", postgres, redis, vault)
 	line("- Load average of the machine at the beginning: %s (other work on it shows in the spreads)", loadAverage())
 	return b.String()
+}
+
+// invocation is the command without the files that it writes.
+func invocation() string {
+	command := "go run ./bench"
+	flag.Visit(func(f *flag.Flag) {
+		if f.Name != "out" && f.Name != "profile" {
+			command += " -" + f.Name + "=" + f.Value.String()
+		}
+	})
+	return command
 }
 
 func commit(w *world) string {

@@ -31,6 +31,8 @@ func halves() (served, asking uint64) {
 // startOn starts cmd on these processors only (0: any). A child inherits the
 // mask of the thread that makes it, and Go sizes itself by it.
 func startOn(cmd *exec.Cmd, mask uint64) error {
+	// Whatever ends this process, nothing that it started stays.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if mask == 0 {
 		return cmd.Start()
 	}
