@@ -100,7 +100,6 @@ func logKeys(t *testing.T, path string) (keys []string) {
 // nothing goes unnoticed. Elsewhere a skipped test is one that nobody runs.
 var skipping = map[string]string{
 	"datafile/literal_test.go": "inputs of a fuzz test or property that others judge",
-	"httpapi/fuzz_test.go":     "as datafile/literal_test.go",
 	"internal/testenv/main.go": "a missing server, which is a failure where CI is set",
 }
 
