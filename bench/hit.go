@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"slices"
 	"time"
+
+	"github.com/patchbay-dev/patchbay/tenant/tenanttest"
 )
 
 // rival is one side of the comparison of hits.
@@ -47,7 +49,17 @@ func (w *world) hits(r *report, o options) {
 
 	var rows [][]string
 	rates, tails, cpus, rateOK, tailOK, cpuOK := "", "", "", true, true, true
-	for _, n := range []int{1, 16, 128} {
+	tokens := []string{token}
+	for i := range 63 { // of the same organization, so that the answer is the same
+		tokens = append(tokens, w.kit.Token(tenanttest.Claims{Tenant: tenantName(0), Organization: organization, Subject: fmt.Sprint("user-", i), TTL: 2 * time.Hour}))
+	}
+	for _, load := range []struct {
+		connections, tokens int
+	}{{1, 1}, {16, 1}, {128, 1}, {16, len(tokens)}} {
+		name := fmt.Sprint(load.connections)
+		if load.tokens > 1 {
+			name += fmt.Sprintf(", %d tokens", load.tokens)
+		}
 		for _, v := range rivals {
 			v.figures, v.cpu = nil, nil
 		}
@@ -58,7 +70,7 @@ func (w *world) hits(r *report, o options) {
 			}
 			for _, v := range turn {
 				before := v.p.cpu()
-				f := w.load(asking, order{Addr: v.p.addr, Path: "/v1/resolve/storage", Token: token, Connections: n, Length: o.length, Want: body})
+				f := w.load(asking, order{Addr: v.p.addr, Path: "/v1/resolve/storage", Tokens: tokens[:load.tokens], Connections: load.connections, Length: o.length, Want: body})
 				v.figures = append(v.figures, f)
 				v.cpu = append(v.cpu, float64(v.p.cpu()-before)/float64(time.Microsecond)/float64(f.Requests))
 			}
@@ -70,13 +82,13 @@ func (w *world) hits(r *report, o options) {
 				tail = append(tail, float64(f.P99)/float64(v.figures[i].P99))
 				cpu = append(cpu, rivals[0].cpu[i]/v.cpu[i])
 			}
-			rows = append(rows, []string{fmt.Sprint(n), v.name, spreadOf(rate).format("%.3f"), spreadOf(tail).format("%.2f"), spreadOf(cpu).format("%.3f")})
+			rows = append(rows, []string{name, v.name, spreadOf(rate).format("%.3f"), spreadOf(tail).format("%.2f"), spreadOf(cpu).format("%.3f")})
 			if v != rivals[1] {
 				continue
 			}
-			rates += fmt.Sprintf("; with %d: %s", n, spreadOf(rate).format("%.3f"))
-			tails += fmt.Sprintf("; with %d: %s", n, spreadOf(tail).format("%.2f"))
-			cpus += fmt.Sprintf("; with %d: %s", n, spreadOf(cpu).format("%.3f"))
+			rates += fmt.Sprintf("; with %s: %s", name, spreadOf(rate).format("%.3f"))
+			tails += fmt.Sprintf("; with %s: %s", name, spreadOf(tail).format("%.2f"))
+			cpus += fmt.Sprintf("; with %s: %s", name, spreadOf(cpu).format("%.3f"))
 			cpuOK = cpuOK && spreadOf(cpu).median <= 1/0.95
 			rateOK = rateOK && spreadOf(rate).median >= 0.95
 			tailOK = tailOK && spreadOf(tail).median <= 1.3
@@ -89,7 +101,7 @@ func (w *world) hits(r *report, o options) {
 				}
 				return spreadOf(all).median
 			}
-			rows = append(rows, []string{fmt.Sprint(n), "(" + v.name + " itself)",
+			rows = append(rows, []string{name, "(" + v.name + " itself)",
 				fmt.Sprintf("%.0f/s", median(figures.rate)),
 				fmt.Sprintf("%.0f us", median(func(f figures) float64 { return float64(f.P99) / 1000 })),
 				fmt.Sprintf("%.2f us; generator %.0f %% busy", spreadOf(slices.Clone(v.cpu)).median, 100*median(func(f figures) float64 { return f.Busy }))})
@@ -102,7 +114,8 @@ func (w *world) hits(r *report, o options) {
 	r.find(tailOK, "memory hit, p99 to bare Fiber's with the same bytes, by connections", "<= 1.3", "%s", tails[2:])
 	r.find(cpuOK, "memory hit, processor time per request to bare Fiber's with the same bytes, by connections", "<= 1.05 (the same target on a machine of its own)", "%s", cpus[2:])
 	r.table("Memory hit over HTTP", fmt.Sprintf(`
-One warm slot, one ES256 JWT, keep-alive connections that each ask as soon as they are answered. The sidecar runs on real
+One warm slot, an ES256 JWT, keep-alive connections that each ask as soon as they are answered. With one token, every request
+sends the same; with 64, as an app does that serves many users, each request of a connection sends the next. The sidecar runs on real
 servers. Rivals take turns (sidecar, bare, bare, sidecar, ...), %d rounds of %v each; every ratio is of neighbours in one
 round. Server and load generator are processes on processors of their own where there are two. Each answer's status and body are
 checked. Figures are min / median / max. The ratios are the sidecar's to the rival's; below them stand the medians of each by

@@ -21,10 +21,11 @@ import (
 // slows it down. It writes prepared bytes and reads as little as shows that the
 // answer is the expected one: what it costs is the same for every rival.
 type order struct {
-	Addr, Path, Token string
-	Connections       int
-	Length            time.Duration
-	Want              []byte // the body of each answer
+	Addr, Path  string
+	Tokens      []string // each connection sends them in turn
+	Connections int
+	Length      time.Duration
+	Want        []byte // the body of each answer
 }
 
 // figures are what a load generator saw.
@@ -65,7 +66,10 @@ func generate(in io.Reader, out io.Writer) error {
 	if err := json.NewDecoder(in).Decode(&o); err != nil {
 		return err
 	}
-	request := fmt.Appendf(nil, "GET %s HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\n\r\n", o.Path, o.Addr, o.Token)
+	requests := make([][]byte, len(o.Tokens))
+	for i, token := range o.Tokens {
+		requests[i] = fmt.Appendf(nil, "GET %s HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\n\r\n", o.Path, o.Addr, token)
+	}
 	callers := make([]*caller, o.Connections)
 	for i := range callers {
 		conn, err := net.Dial("tcp", o.Addr)
@@ -73,11 +77,14 @@ func generate(in io.Reader, out io.Writer) error {
 			return err
 		}
 		defer func() { _ = conn.Close() }() // the process ends
-		callers[i] = &caller{conn: conn, request: request, want: slices.Concat(headEnd, o.Want), buf: make([]byte, 64<<10),
+		callers[i] = &caller{conn: conn, requests: requests, next: i, want: slices.Concat(headEnd, o.Want), buf: make([]byte, 64<<10),
 			took: make([]int32, 0, 1<<17)}
-		// The first answer of a connection pays for its buffers on both sides.
-		if err := callers[i].call(); err != nil {
-			return err
+		// The first answers of a connection pay for buffers on both sides, and for
+		// the tokens' signatures.
+		for range requests {
+			if err := callers[i].call(); err != nil {
+				return err
+			}
 		}
 	}
 	var wg sync.WaitGroup
@@ -104,10 +111,12 @@ func generate(in io.Reader, out io.Writer) error {
 
 // caller keeps one connection busy.
 type caller struct {
-	conn          net.Conn
-	request, want []byte // want with the end of the headers before it
-	buf           []byte
-	took          []int32 // nanoseconds
+	conn     net.Conn
+	requests [][]byte
+	next     int
+	want     []byte // with the end of the headers before it
+	buf      []byte
+	took     []int32 // nanoseconds
 }
 
 func (c *caller) run(deadline time.Time) error {
@@ -130,9 +139,11 @@ var (
 	lengthTag = []byte("\r\nContent-Length: ")
 )
 
-// call sends the request and reads its answer.
+// call sends the next request and reads its answer.
 func (c *caller) call() error {
-	if _, err := c.conn.Write(c.request); err != nil {
+	request := c.requests[c.next%len(c.requests)]
+	c.next++
+	if _, err := c.conn.Write(request); err != nil {
 		return err
 	}
 	have, need := 0, -1

@@ -26,7 +26,7 @@ func (w *world) profile(_ *report, o options) {
 	w.must(err)
 	_, asking := halves()
 	w.must(pprof.StartCPUProfile(f))
-	w.load(asking, order{Addr: ln.Addr().String(), Path: "/v1/resolve/storage", Token: token, Connections: 16, Length: 5 * time.Second, Want: body})
+	w.load(asking, order{Addr: ln.Addr().String(), Path: "/v1/resolve/storage", Tokens: []string{token}, Connections: 16, Length: 5 * time.Second, Want: body})
 	pprof.StopCPUProfile()
 	w.must(f.Close())
 	ctx, cancel := context.WithTimeout(w.ctx, patience)
