@@ -88,9 +88,8 @@ func (x *xmlReader) token() (xml.Token, bool) {
 		if errors.Is(err, errEncoding) {
 			message = "the file declares another encoding than UTF-8; save it as UTF-8"
 		}
-		var syntax *xml.SyntaxError
 		// The decoder's text may quote the file, so only the known ones pass.
-		if errors.As(err, &syntax) {
+		if syntax, ok := errors.AsType[*xml.SyntaxError](err); ok {
 			for _, known := range []string{"unexpected EOF", "invalid character entity", "unquoted or missing attribute value in element", "illegal character code"} {
 				if strings.HasPrefix(syntax.Msg, known) {
 					message += ": " + known
@@ -316,11 +315,11 @@ func (x *xmlReader) attributeOffsets(start, end int, name string) func(int) Posi
 	}
 	// The decoder accepted the tag, so it is a row of name="value".
 	for i < len(raw) {
-		for i < len(raw) && bytes.IndexByte([]byte(" \t\r\n/>"), raw[i]) >= 0 {
+		for i < len(raw) && strings.IndexByte(" \t\r\n/>", raw[i]) >= 0 {
 			i++
 		}
 		nameStart := i
-		for i < len(raw) && bytes.IndexByte([]byte(" \t\r\n="), raw[i]) < 0 {
+		for i < len(raw) && strings.IndexByte(" \t\r\n=", raw[i]) < 0 {
 			i++
 		}
 		found := string(raw[nameStart:i]) == name
@@ -372,7 +371,7 @@ func entityLength(name string) int {
 	if digits == name {
 		return 1 // XML's own five are ASCII
 	}
-	if hex := strings.TrimPrefix(digits, "x"); hex != digits {
+	if hex, ok := strings.CutPrefix(digits, "x"); ok {
 		digits, base = hex, 16
 	}
 	n, err := strconv.ParseInt(digits, base, 32)

@@ -144,11 +144,12 @@ func (d *decoder) readParams(in Input) {
 		switch {
 		case d.ix.secrets[name] != nil:
 			d.given[name] = true
-			if given != name && in.Secrets[name].IsSet() {
+			switch {
+			case given != name && in.Secrets[name].IsSet():
 				d.add("params", given, wrong("conflict", "is another name of "+name+", which is given too"))
-			} else if isText(value) {
+			case isText(value):
 				d.add("params", given, wrong("secret_as_param", "is a secret: give it under secrets"))
-			} else {
+			default:
 				d.add("params", given, wrong("type", "is a secret and must be text, given under secrets"))
 			}
 			continue

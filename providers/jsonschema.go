@@ -2,7 +2,6 @@ package providers
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 )
 
@@ -293,14 +292,11 @@ func (j jsonSchema) condition(c *Condition) map[string]any {
 		values = []any{c.Eq}
 	}
 	p := j.ix.params[c.Field]
-	has := map[string]any{"properties": map[string]any{"params": map[string]any{
-		"properties": map[string]any{c.Field: map[string]any{"enum": slices.Clone(values)}}}}}
+	params := map[string]any{"properties": map[string]any{c.Field: map[string]any{"enum": slices.Clone(values)}}}
+	has := map[string]any{"properties": map[string]any{"params": params}}
 	// Without the key the value is the default, where that matches.
 	if !slices.ContainsFunc(values, func(v any) bool { return p.Default != nil && scalarEqual(p.Default, v) }) {
-		needs := j.needs(c.Field)
-		maps.Copy(has["properties"].(map[string]any)["params"].(map[string]any),
-			needs["properties"].(map[string]any)["params"].(map[string]any))
-		has["required"] = needs["required"]
+		params["required"], has["required"] = []any{c.Field}, []any{"params"}
 	}
 	if p.VisibleWhen != nil {
 		return map[string]any{"allOf": []any{has, j.condition(p.VisibleWhen)}}

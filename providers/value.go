@@ -89,14 +89,15 @@ func (p *Param) canonical(v any, text bool) (any, *problem) {
 	case MultiEnum, List:
 		return p.list(v)
 	case MapOf:
-		m, pr := plain(v, 0)
+		c, pr := plain(v, 0)
 		if pr != nil {
 			return nil, pr
 		}
-		if _, ok := m.(map[string]any); !ok {
+		m, ok := c.(map[string]any)
+		if !ok {
 			return nil, wrong("type", "must be an object")
 		}
-		return m, p.length(len(m.(map[string]any)), "keys")
+		return m, p.length(len(m), "keys")
 	case JSON:
 		return plain(v, 0)
 	}

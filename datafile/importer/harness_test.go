@@ -27,10 +27,9 @@ import (
 )
 
 var (
-	acme     = tenant.MustID("acme")
-	globex   = tenant.MustID("globex")
-	acmeOrg  = tenant.MustOrganizationID("acme")
-	acmeLabs = tenant.MustOrganizationID("acme_labs")
+	acme    = tenant.MustID("acme")
+	globex  = tenant.MustID("globex")
+	acmeOrg = tenant.MustOrganizationID("acme")
 )
 
 // counted is a secret store whose writes are counted and can be made to fail.

@@ -44,7 +44,7 @@ func TestPlanIsReadable(t *testing.T) {
 	show("a deleted connector", example, importer.Options{})
 	show("a deleted connector, restored", example, importer.Options{Restore: true})
 	if *update {
-		if err := os.WriteFile(golden, []byte(b.String()), 0o644); err != nil { //nolint:gosec // a test's golden file
+		if err := os.WriteFile(golden, []byte(b.String()), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}

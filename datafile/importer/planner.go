@@ -254,7 +254,7 @@ func (p *planner) ownTenant(ctx context.Context, r *datafile.Record) (found, err
 	id, err := tenant.ParseID(all[len(all)-1])
 	if err != nil {
 		p.problem(f.Position, r.ID, "tenant_id refers to no known tenant")
-		return found{bad: true, at: f.Position}, nil
+		return found{bad: true, at: f.Position}, nil //nolint:nilerr // reported just now
 	}
 	return found{id, false, f.Position}, nil
 }

@@ -181,12 +181,12 @@ type place struct {
 // place remembers a row's place under every name that its dotted key may become:
 // a kind's ImportConfig joins parts with "_" and drops wrappers around them. The
 // whole key is a surer name than a part of another one.
-func (c *content) place(parts []string, at place) {
+func (in content) place(parts []string, at place) {
 	for i := range parts {
 		for j := i + 1; j <= len(parts); j++ {
 			name := strings.Join(parts[i:j], "_")
-			if _, taken := c.places[name]; !taken || j-i == len(parts) {
-				c.places[name] = at
+			if _, taken := in.places[name]; !taken || j-i == len(parts) {
+				in.places[name] = at
 			}
 		}
 	}
