@@ -107,7 +107,9 @@ func measure(o options, out string) error {
 		for _, s := range stages {
 			if o.wants(s.name) {
 				say(s.name)
-				if err := h.part(func() { s.run(w, r, o) }); err != nil {
+				err := h.part(func() { s.run(w, r, o) })
+				h.must(ctx.Err()) // told to stop
+				if err != nil {
 					say(s.name + " failed: " + err.Error())
 					r.find(false, s.name, "", "not measured: %s", strings.SplitN(err.Error(), "\n", 2)[0])
 				}

@@ -91,7 +91,7 @@ func (p *process) answers(url string) time.Duration {
 			p.h.Fatalf("%s ended:\n%s", filepath.Base(p.cmd.Path), p.said())
 		case <-time.After(time.Millisecond):
 		}
-		if time.Since(p.began) > patience {
+		if time.Since(p.began) > patience || p.h.ctx.Err() != nil {
 			p.h.Fatalf("%s never answered:\n%s", filepath.Base(p.cmd.Path), p.said())
 		}
 	}
