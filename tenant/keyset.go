@@ -1,6 +1,9 @@
 package tenant
 
-import "sync/atomic"
+import (
+	"slices"
+	"sync/atomic"
+)
 
 // keySet is one issuer's keys at one moment, immutable.
 type keySet struct {
@@ -49,7 +52,7 @@ func (h *keyHolder) replace(keys []*key, nameless bool) (changed bool) {
 				}
 			}
 		}
-		changed = changed || old == nil || !contains(old.keys, k)
+		changed = changed || old == nil || !slices.Contains(old.keys, k)
 		kept[k] = true
 		next.keys = append(next.keys, k)
 		next.byKid[k.kid] = append(next.byKid[k.kid], k)
@@ -66,13 +69,4 @@ func (h *keyHolder) replace(keys []*key, nameless bool) (changed bool) {
 		}
 	}
 	return changed
-}
-
-func contains(keys []*key, k *key) bool {
-	for _, o := range keys {
-		if o == k {
-			return true
-		}
-	}
-	return false
 }

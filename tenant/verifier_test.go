@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"errors"
+	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -59,9 +60,7 @@ func TestBadToken(t *testing.T) {
 	header := func(s signer, h map[string]any) string {
 		tok := jwt.NewWithClaims(s.method, jwt.MapClaims(good()))
 		tok.Header["kid"] = s.kid
-		for k, v := range h {
-			tok.Header[k] = v
-		}
+		maps.Copy(tok.Header, h)
 		out, err := tok.SignedString(s.key)
 		if err != nil {
 			t.Fatal(err)
