@@ -153,18 +153,22 @@ func (l *Local) resolve(r *request) error {
 	return nil
 }
 
+// nilUUID (RFC 9562) is well-formed, and no connector's: as unknown as any other
+// id that nothing has.
+const nilUUID = "00000000-0000-0000-0000-000000000000"
+
 // connector is GET /v1/connectors/{id}.
 func (l *Local) connector(r *request) error {
 	if err := l.authenticate(r); err != nil {
 		return err
 	}
 	text := r.c.Params("id")
+	if text == nilUUID {
+		return fault.New(fault.NotFound, "there is no such connector")
+	}
 	id, err := connector.ParseID(text)
 	if err != nil {
 		return err
-	}
-	if text[14] != '7' { // the canonical form has its version there
-		return fault.New(fault.InvalidArgument, "a connector id is a UUID of version 7")
 	}
 	r.conn = id
 	a, err := l.o.Resolver.Connector(r.ctx, resolver.ByID{Tenant: r.env.Tenant(), Organization: r.org, Connector: id}, r.minimum)
