@@ -108,6 +108,11 @@ path %q { capabilities = ["read", "list", "delete"] }`, data, metadata))
 		t.Cleanup(func() { _ = f.pg.Exec("DROP ROLE IF EXISTS " + login) }) // the server may be gone by design
 		f.logins[name] = f.pg.URL(login, database(owner))
 	}
+	if o.private {
+		// A test that failed leaves them frozen, and what else is cleaned up would
+		// wait for them.
+		t.Cleanup(func() { f.pg.Resume(); f.vault.Resume(); f.redis.Resume() })
+	}
 	return f
 }
 
