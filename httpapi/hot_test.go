@@ -6,6 +6,7 @@ import (
 	"net"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/gofiber/fiber/v2"
 	"github.com/valyala/fasthttp"
@@ -51,7 +52,7 @@ var headEnd = []byte("\r\n\r\n")
 // wire is a client's end that costs nothing: it sends a request again and again
 // and throws the answers away, but for the first.
 type wire struct {
-	patientConn // without a connection: its deadlines are noted, never armed
+	patientConn // without a connection: what is used of one is below
 	request     []byte
 	left        int
 	answer      []byte
@@ -75,6 +76,10 @@ func (w *wire) Write(b []byte) (int, error) {
 func (w *wire) Close() error         { return nil }
 func (w *wire) LocalAddr() net.Addr  { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 7411} }
 func (w *wire) RemoteAddr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 40000} }
+
+func (w *wire) SetDeadline(time.Time) error      { return nil }
+func (w *wire) SetReadDeadline(time.Time) error  { return nil }
+func (w *wire) SetWriteDeadline(time.Time) error { return nil }
 
 // serve sends n requests over one connection.
 func (w *wire) serve(t testing.TB, s *fasthttp.Server, n int) {

@@ -118,9 +118,12 @@ func NewLocal(o LocalOptions) (*Local, error) {
 		return nil
 	})
 	server := l.app.Server()
-	server.ReadTimeout = cmp.Or(o.timeouts.read, server.ReadTimeout)
-	server.WriteTimeout = cmp.Or(o.timeouts.write, server.WriteTimeout)
-	server.IdleTimeout = cmp.Or(o.timeouts.idle, server.IdleTimeout)
+	// The connections keep these (see patient).
+	l.o.timeouts = timeouts{
+		read: cmp.Or(o.timeouts.read, server.ReadTimeout), write: cmp.Or(o.timeouts.write, server.WriteTimeout),
+		idle: cmp.Or(o.timeouts.idle, server.IdleTimeout),
+	}
+	server.ReadTimeout, server.WriteTimeout, server.IdleTimeout = 0, 0, 0
 	route := func(pattern string, h func(*request) error) {
 		m := requests.Route(pattern)
 		l.app.All(pattern, func(c *fiber.Ctx) error { l.serve(c, pattern, m, h); return nil })
@@ -175,7 +178,7 @@ func known(ctx *fasthttp.RequestCtx) bool {
 func (l *Local) Serve(ln net.Listener) error {
 	server := l.app.Server()
 	server.Handler = l.Handler()
-	if err := server.Serve(patient{ln}); err != nil {
+	if err := server.Serve(patient{ln, l.o.timeouts}); err != nil {
 		return fault.New(fault.Unavailable, "the local API's listener failed").WithCause(err)
 	}
 	return nil

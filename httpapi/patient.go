@@ -8,31 +8,76 @@ import (
 	"github.com/patchbay-dev/patchbay/tenant"
 )
 
-// patient is a listener whose connections arm their deadlines late. The server
-// sets three per request, and each is a lock and a timer of the runtime's
-// poller: together as much as all else that a hit does. Nearly all of them are
-// replaced before anything waits for them.
-type patient struct{ net.Listener }
+// patient is a listener whose connections keep their own timeouts. The server's
+// cost three deadlines and three looks at the clock per request, and a deadline
+// is a lock and a timer of the runtime's poller: together as much as all else
+// that a hit does, for deadlines that are replaced before anything waits.
+type patient struct {
+	net.Listener
+	timeouts timeouts
+}
 
 func (p patient) Accept() (net.Conn, error) {
 	c, err := p.Listener.Accept()
 	if err != nil {
 		return nil, err
 	}
-	return &patientConn{Conn: c}, nil
+	return &patientConn{Conn: c, timeouts: p.timeouts}, nil
 }
 
 // slack is how much earlier than asked a deadline may come.
 const slack = time.Second
 
-// patientConn notes a deadline and arms it only when a read or write is about
-// to wait, and only when the armed one is later or is earlier by more than
-// slack. One goroutine at a time reads and sets deadlines, the same for
-// writing; so the server works. Close ends a wait from anywhere.
+// patientConn arms a deadline when a read or write is about to wait, unless one
+// is armed that is as good. Reads wait for the next request (idle), or for the
+// rest of one (read, counted from its beginning, so that a client that sends a
+// byte now and then gains nothing). It is for a server that reads and writes by
+// turns in one goroutine, and sets no deadlines; Close ends a wait from anywhere.
 type patientConn struct {
 	net.Conn
-	reading, writing deadline
+	timeouts         timeouts
+	reading, writing time.Time // as armed
+	answered         time.Time // the last write; zero once a read has followed it
+	began            time.Time // the request that is being read; zero before its second read
 	previous         caller
+}
+
+func (c *patientConn) Read(b []byte) (int, error) {
+	var until time.Time
+	if !c.answered.IsZero() {
+		until = c.answered.Add(c.timeouts.idle)
+		c.answered, c.began = time.Time{}, time.Time{}
+	} else {
+		if c.began.IsZero() {
+			c.began = time.Now()
+		}
+		until = c.began.Add(c.timeouts.read)
+	}
+	if due(c.reading, until) {
+		if err := c.Conn.SetReadDeadline(until); err != nil {
+			return 0, err
+		}
+		c.reading = until
+	}
+	return c.Conn.Read(b)
+}
+
+func (c *patientConn) Write(b []byte) (int, error) {
+	c.answered = time.Now()
+	until := c.answered.Add(c.timeouts.write)
+	if due(c.writing, until) {
+		if err := c.Conn.SetWriteDeadline(until); err != nil {
+			return 0, err
+		}
+		c.writing = until
+	}
+	return c.Conn.Write(b)
+}
+
+// due tells whether the armed deadline is not good enough.
+func due(armed, until time.Time) bool {
+	early := until.Sub(armed)
+	return early < 0 || early > slack
 }
 
 // caller is who sent a connection's previous request. A kept connection is one
@@ -62,42 +107,3 @@ func (c *caller) set(token []byte, env *tenant.Env) {
 
 // caller is for the connection's handler, which runs alone.
 func (c *patientConn) caller() *caller { return &c.previous }
-
-type deadline struct{ wanted, armed time.Time }
-
-// due tells whether the armed deadline is not good enough.
-func (d *deadline) due() bool {
-	if d.wanted.IsZero() || d.armed.IsZero() {
-		return d.wanted.IsZero() != d.armed.IsZero()
-	}
-	early := d.wanted.Sub(d.armed)
-	return early < 0 || early > slack
-}
-
-func (c *patientConn) Read(b []byte) (int, error) {
-	if c.reading.due() {
-		if err := c.Conn.SetReadDeadline(c.reading.wanted); err != nil {
-			return 0, err
-		}
-		c.reading.armed = c.reading.wanted
-	}
-	return c.Conn.Read(b)
-}
-
-func (c *patientConn) Write(b []byte) (int, error) {
-	if c.writing.due() {
-		if err := c.Conn.SetWriteDeadline(c.writing.wanted); err != nil {
-			return 0, err
-		}
-		c.writing.armed = c.writing.wanted
-	}
-	return c.Conn.Write(b)
-}
-
-func (c *patientConn) SetReadDeadline(t time.Time) error  { c.reading.wanted = t; return nil }
-func (c *patientConn) SetWriteDeadline(t time.Time) error { c.writing.wanted = t; return nil }
-
-func (c *patientConn) SetDeadline(t time.Time) error {
-	c.reading.wanted, c.writing.wanted = t, t
-	return nil
-}
