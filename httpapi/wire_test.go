@@ -223,7 +223,7 @@ func TestHTTP10(t *testing.T) {
 func TestSlowClient(t *testing.T) {
 	t.Parallel()
 	w := start(t, func(o *LocalOptions) {
-		o.timeouts = timeouts{read: 150 * time.Millisecond, idle: 300 * time.Millisecond}
+		o.timeouts = timeouts{read: 500 * time.Millisecond, idle: time.Second}
 	})
 	silent, silentReader := w.dial()
 	_ = silent
