@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -39,6 +40,49 @@ func TestKilledServers(t *testing.T) {
 		p.heard(other, n, committed)
 	}
 	w.end()
+}
+
+// With every relay gone, killed or hanging, nobody tells of a change. A sidecar
+// notices the silence and is right again within its ttl.
+func TestRelayIsGone(t *testing.T) {
+	t.Parallel()
+	for name, sig := range map[string]syscall.Signal{"killed": syscall.SIGKILL, "hanging": syscall.SIGSTOP} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			const ttl = 3 * time.Second
+			f := newFleet(t, options{cache: "{ttl: 3s, negative_ttl: 3s}"})
+			admin := f.control()
+			p := f.newPair("initech")
+			s := f.serve()
+			p.heard(s, 0, time.Now())
+			w := p.watch(1, nil, s)
+			p.login = "importer" // may not relay
+			if err := admin.cmd.Process.Signal(sig); err != nil {
+				t.Fatal(err)
+			}
+			committed := p.write(1)
+			f.eventually("the change is served", func() bool {
+				asked, n := time.Now(), p.is(s)
+				if n == 0 && asked.Sub(committed) > ttl+250*time.Millisecond {
+					t.Fatalf("the old answer is served %s after the change", asked.Sub(committed))
+				}
+				return n == 1
+			})
+			f.eventually("the sidecar knows that it is cut off", func() bool { return s.metric("patchbay_feed_connected") == 0 })
+			if code := s.probe("/readyz"); code != http.StatusOK {
+				t.Errorf("readyz %d: only latency is lost", code)
+			}
+			if sig == syscall.SIGSTOP {
+				_ = admin.cmd.Process.Signal(syscall.SIGCONT)
+			} else {
+				admin.kill()
+				admin.begin()
+			}
+			s.connected()
+			p.heard(s, 2, p.write(2))
+			w.end()
+		})
+	}
 }
 
 // An import that is killed between any two of its steps leaves all of its file

@@ -22,6 +22,7 @@ type pair struct {
 	f            *fleet
 	tenant, file string
 	token        string
+	login        string // of the database, for imports
 
 	mu    sync.Mutex
 	since map[int]time.Time // when a number was committed; only of acknowledged writes
@@ -30,7 +31,7 @@ type pair struct {
 // newPair makes the tenant and writes the number 0.
 func (f *fleet) newPair(tenant string) *pair {
 	f.Helper()
-	p := &pair{f: f, tenant: tenant, file: filepath.Join(f.dir, tenant+".xml"), token: f.token(tenant, "hq"), since: map[int]time.Time{}}
+	p := &pair{f: f, tenant: tenant, file: filepath.Join(f.dir, tenant+".xml"), token: f.token(tenant, "hq"), login: "admin", since: map[int]time.Time{}}
 	p.write(0)
 	return p
 }
@@ -40,7 +41,7 @@ func (f *fleet) newPair(tenant string) *pair {
 func (p *pair) write(n int, env ...string) time.Time {
 	p.f.Helper()
 	p.f.file(filepath.Base(p.file), bucketFile(p.tenant, n))
-	p.f.importFile(p.file, env...).ok(p.f)
+	p.f.importAs(p.login, p.file, env...).ok(p.f)
 	acknowledged := time.Now()
 	// A revision is the clock at the start of its transaction, in ms; the servers
 	// share our clock. The commit came soon after, and before the acknowledgement.
