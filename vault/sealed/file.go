@@ -2,6 +2,7 @@ package sealed
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -71,28 +72,42 @@ func syncDir(dir string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// sweepTemp removes leftovers of killed writers.
-func sweepTemp(root string, now time.Time) {
-	_ = filepath.WalkDir(root, func(path string, d os.DirEntry, err error) error {
-		if err != nil || d.IsDir() || !strings.HasPrefix(d.Name(), tmpPrefix) {
-			return nil
+// sweepTemp removes leftovers of killed writers, as far as it can: a leftover
+// does no harm.
+func sweepTemp(dir string, now time.Time) {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return
+	}
+	defer func() { _ = root.Close() }() // only a handle
+	_ = fs.WalkDir(root.FS(), ".", func(path string, d fs.DirEntry, err error) error {
+		if err == nil {
+			removeLeftover(root, path, d, now)
 		}
-		if info, err := d.Info(); err == nil && now.Sub(info.ModTime()) > tmpAge {
-			_ = os.Remove(path)
-		}
-		return nil
+		return nil // a folder that cannot be read is left out
 	})
+}
+
+// removeLeftover removes the file that the walk saw at path when it is one. It
+// does so below root, never by a name alone: whoever can write to a folder of
+// the store could put a symbolic link in its place between the look and the
+// removal, and would have files of others removed, with this process's rights.
+func removeLeftover(root *os.Root, path string, d fs.DirEntry, now time.Time) {
+	if d.IsDir() || !strings.HasPrefix(d.Name(), tmpPrefix) {
+		return
+	}
+	if info, err := root.Lstat(path); err == nil && now.Sub(info.ModTime()) > tmpAge {
+		_ = root.Remove(path)
+	}
 }
 
 // ioFault classifies a file system error. Its text names a path, so it stays
 // private, and of that only the reason: bundle paths are nobody's business.
 func ioFault(action string, err error) error {
-	var pe *os.PathError
-	if errors.As(err, &pe) {
+	if pe, ok := errors.AsType[*os.PathError](err); ok {
 		err = pe.Err
 	}
-	var le *os.LinkError
-	if errors.As(err, &le) {
+	if le, ok := errors.AsType[*os.LinkError](err); ok {
 		err = le.Err
 	}
 	return fault.New(fault.Unavailable, "the sealed store could not "+action).WithCause(err)
