@@ -55,7 +55,7 @@ type Options struct {
 	Clock         func() time.Time // default time.Now; judges expiry only
 }
 
-const serviceAccountToken = "/var/run/secrets/kubernetes.io/serviceaccount/token" //nolint:gosec // a path, not a credential
+const serviceAccountToken = "/var/run/secrets/kubernetes.io/serviceaccount/token"
 
 func (o *Options) setDefaults() {
 	def := func(s *string, v string) {

@@ -70,7 +70,7 @@ func (c *Client) send(ctx context.Context, token secret.Value, method, path stri
 	if err != nil {
 		return answer{}, c.transportFault(ctx, err)
 	}
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }() // read to its end or abandoned
 	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
 	if err != nil {
 		return answer{}, c.transportFault(ctx, err)
