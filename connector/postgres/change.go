@@ -32,7 +32,7 @@ func (s *Store) Change(ctx context.Context, c connector.Change, fn func(context.
 		case err == nil:
 			s.signalCommit()
 			return revisions, nil
-		case err == error(connector.ErrNoChange):
+		case err == error(connector.ErrNoChange): //nolint:errorlint // only changeOnce's own verdict: fn can wrap it around a failed statement
 			return s.present(ctx, c)
 		case attempt < changeAttempts && retryable(err) && ctx.Err() == nil:
 			s.log.InfoContext(ctx, "transaction repeated", "attempt", attempt, "sqlstate", stateOf(err))

@@ -31,8 +31,7 @@ func classify(ctx context.Context, err error) error {
 	if err == nil {
 		return nil
 	}
-	var known *fault.Error
-	if errors.As(err, &known) {
+	if _, known := errors.AsType[*fault.Error](err); known {
 		return err
 	}
 	// The context is asked first: a connection that pgx closed because the
@@ -40,8 +39,7 @@ func classify(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return fault.New(fault.DeadlineExceeded, "the database did not answer in time").WithCause(err)
 	}
-	var pg *pgconn.PgError
-	if errors.As(err, &pg) {
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
 		return classifyState(pg, err)
 	}
 	return fault.New(fault.Unavailable, "the database is not reachable").WithCause(err)
@@ -95,8 +93,7 @@ func uniqueMessage(constraint string) string {
 }
 
 func stateOf(err error) string {
-	var pg *pgconn.PgError
-	if errors.As(err, &pg) {
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
 		return pg.Code
 	}
 	return ""

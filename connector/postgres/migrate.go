@@ -53,7 +53,7 @@ func Migrate(ctx context.Context, url secret.Value, log *slog.Logger) error {
 		return err
 	}
 	db := stdlib.OpenDB(*config)
-	defer db.Close()
+	defer func() { _ = db.Close() }() // what had to last is committed
 	// Before goose, which takes no lock where it finds nothing to apply.
 	if err := refuseNewer(ctx, db, log); err != nil {
 		return err
@@ -144,7 +144,7 @@ func MigrationStatus(ctx context.Context, url secret.Value) ([]MigrationState, e
 	if err != nil {
 		return nil, classify(ctx, err)
 	}
-	defer conn.Close(context.WithoutCancel(ctx))
+	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }() // only read from
 	rows, _ := conn.Query(ctx, `SELECT version_id, tstamp FROM `+versionTable+` WHERE is_applied AND version_id > 0`)
 	var version int64
 	var at time.Time

@@ -136,7 +136,7 @@ type scope struct {
 	listing bool
 }
 
-func (c scope) queue(b *pgx.Batch, ctx context.Context) {
+func (c scope) queue(ctx context.Context, b *pgx.Batch) {
 	ids := make([]string, len(c.tenants))
 	for i, id := range c.tenants {
 		ids[i] = id.String()
@@ -188,7 +188,7 @@ func (s *Store) readWithClock(ctx context.Context, c scope, at *time.Time, sql s
 
 func (s *Store) readOnce(ctx context.Context, c scope, at *time.Time, sql string, args []any, scan func(pgx.Rows) error) error {
 	var b pgx.Batch
-	c.queue(&b, ctx)
+	c.queue(ctx, &b)
 	b.Queue(sql, args...)
 	results := s.pool.SendBatch(ctx, &b)
 	err := collect(results, at, scan)

@@ -24,17 +24,18 @@ type tenantTx struct {
 func (t *tenantTx) Revision() int64 { return t.tx.revisions[t.id] }
 
 // query runs a statement whose first argument is the tenant.
-func (t *tenantTx) query(ctx context.Context, sql string, args []any, scan func(pgx.Rows) error) (int64, error) {
+func (t *tenantTx) query(ctx context.Context, sql string, args []any, scan func(pgx.Rows) error) error {
 	if _, locked := t.tx.revisions[t.id]; !locked {
-		return 0, fault.New(fault.InvalidArgument, "the change does not name this tenant")
+		return fault.New(fault.InvalidArgument, "the change does not name this tenant")
 	}
-	return t.tx.query(ctx, t.id, sql, append([]any{t.id.String()}, args...), scan)
+	_, err := t.tx.query(ctx, t.id, sql, append([]any{t.id.String()}, args...), scan)
+	return err
 }
 
 // UpdateTenant implements connector.TenantTx.
 func (t *tenantTx) UpdateTenant(ctx context.Context, fn func(*connector.Tenant) error) error {
 	var old connector.Tenant
-	_, err := t.query(ctx, `SELECT `+tenantColumns+` FROM tenants t WHERE t.id = $1`, nil, func(rows pgx.Rows) (err error) {
+	err := t.query(ctx, `SELECT `+tenantColumns+` FROM tenants t WHERE t.id = $1`, nil, func(rows pgx.Rows) (err error) {
 		old, err = scanTenant(rows)
 		return err
 	})
@@ -48,7 +49,7 @@ func (t *tenantTx) UpdateTenant(ctx context.Context, fn func(*connector.Tenant) 
 	if err := change.CheckTenantUpdate(&old, &next); err != nil {
 		return err
 	}
-	_, err = t.query(ctx, `UPDATE tenants SET external_id = $2, name = $3, status = $4, no_update = $5,
+	err = t.query(ctx, `UPDATE tenants SET external_id = $2, name = $3, status = $4, no_update = $5,
 		updated_at = clock_timestamp() WHERE id = $1`,
 		[]any{null(next.ExternalID), next.Name, string(next.Status), next.NoUpdate}, nil)
 	if err != nil {
@@ -66,7 +67,7 @@ func (t *tenantTx) PutOrganization(ctx context.Context, o connector.Organization
 		return err
 	}
 	var old *connector.Organization
-	_, err := t.query(ctx, `SELECT `+organizationColumns+` FROM organizations o WHERE o.tenant_id = $1 AND o.id = $2 FOR UPDATE`,
+	err := t.query(ctx, `SELECT `+organizationColumns+` FROM organizations o WHERE o.tenant_id = $1 AND o.id = $2 FOR UPDATE`,
 		[]any{o.ID.String()}, func(rows pgx.Rows) error {
 			found, err := scanOrganization(rows)
 			old = &found
@@ -75,7 +76,7 @@ func (t *tenantTx) PutOrganization(ctx context.Context, o connector.Organization
 	if err != nil {
 		return err
 	}
-	_, err = t.query(ctx, `INSERT INTO organizations (tenant_id, id, external_id, name, active, no_update)
+	err = t.query(ctx, `INSERT INTO organizations (tenant_id, id, external_id, name, active, no_update)
 		VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (tenant_id, id) DO UPDATE SET external_id = excluded.external_id,
 		name = excluded.name, active = excluded.active, no_update = excluded.no_update, updated_at = clock_timestamp()`,
 		[]any{o.ID.String(), null(o.ExternalID), o.Name, o.Active, o.NoUpdate}, nil)
@@ -104,7 +105,7 @@ func (t *tenantTx) Insert(ctx context.Context, c connector.Connector) error {
 		created_at, updated_at)
 		VALUES ($1, $2::uuid, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15::json, $16, $17, now(), now())
 		RETURNING created_at, updated_at`
-	_, err := t.query(ctx, sql, []any{null(c.ID.String()), null(c.ExternalID), c.Name, string(c.Category), string(c.Kind),
+	err := t.query(ctx, sql, []any{null(c.ID.String()), null(c.ExternalID), c.Name, string(c.Category), string(c.Kind),
 		c.SchemaVersion, null(c.Organization.String()), string(c.State), c.Active, c.Default, c.BlockPinned, c.NoUpdate,
 		null(c.Pin.String()), null(string(c.LastTest)), c.Version, instant(c.DeletedAt)}, scanTimes(&c))
 	if err != nil {
@@ -136,7 +137,7 @@ func (t *tenantTx) Update(ctx context.Context, id connector.ID, version int64, f
 // replace stores next over old, as the next version.
 func (t *tenantTx) replace(ctx context.Context, action string, old, next *connector.Connector) error {
 	next.Version, next.CreatedAt = old.Version+1, old.CreatedAt
-	_, err := t.query(ctx, `UPDATE connectors SET external_id = $3, name = $4, schema_version = $5, state = $6,
+	err := t.query(ctx, `UPDATE connectors SET external_id = $3, name = $4, schema_version = $5, state = $6,
 		active = $7, is_default = $8, block_pinned = $9, no_update = $10, pin = $11, last_test = $12::json,
 		version = $13, deleted_at = $14, updated_at = greatest(updated_at, now())
 		WHERE tenant_id = $1 AND id = $2::uuid RETURNING created_at, updated_at`,
@@ -177,7 +178,7 @@ func (t *tenantTx) locked(ctx context.Context, id connector.ID) (*connector.Conn
 }
 
 func (t *tenantTx) find(ctx context.Context, where string, args ...any) (c *connector.Connector, err error) {
-	_, err = t.query(ctx, `SELECT `+connectorColumns+` FROM connectors c `+paramsJoin+`
+	err = t.query(ctx, `SELECT `+connectorColumns+` FROM connectors c `+paramsJoin+`
 		WHERE c.tenant_id = $1 AND `+where+` FOR UPDATE OF c`, args, func(rows pgx.Rows) (err error) {
 		c, err = scanConnector(rows)
 		return err
@@ -195,7 +196,7 @@ func (t *tenantTx) written(ctx context.Context, action string, old, c *connector
 	if err != nil {
 		return t.refuse(err)
 	}
-	_, err = t.query(ctx, `INSERT INTO connector_revisions (tenant_id, connector_id, version, revision, pin, record, actor)
+	err = t.query(ctx, `INSERT INTO connector_revisions (tenant_id, connector_id, version, revision, pin, record, actor)
 		VALUES ($1, $2::uuid, $3, $4, $5, $6::jsonb, $7)`,
 		[]any{c.ID.String(), c.Version, t.Revision(), null(c.Pin.String()), record, t.tx.change.Actor}, nil)
 	if err != nil {
@@ -241,10 +242,10 @@ func (t *tenantTx) putParams(ctx context.Context, c *connector.Connector) error 
 		return t.refuse(fault.New(fault.InvalidArgument, "a param is not storable").WithCause(err))
 	}
 	id := c.ID.String()
-	if _, err := t.query(ctx, `DELETE FROM connector_params WHERE tenant_id = $1 AND connector_id = $2::uuid`, []any{id}, nil); err != nil {
+	if err := t.query(ctx, `DELETE FROM connector_params WHERE tenant_id = $1 AND connector_id = $2::uuid`, []any{id}, nil); err != nil {
 		return err
 	}
-	_, err = t.query(ctx, `INSERT INTO connector_params
+	err = t.query(ctx, `INSERT INTO connector_params
 		(tenant_id, connector_id, name, value, imported, secret_version, writer, updated_at)
 		SELECT $1, $2::uuid, r.name, r.v, r.i, r.n, r.w, timestamptz 'epoch' + r.u * interval '1 microsecond'
 		FROM jsonb_to_recordset($3::jsonb) AS r (name text, v jsonb, i jsonb, n bigint, w text, u bigint)`,

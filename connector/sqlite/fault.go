@@ -17,8 +17,7 @@ func (s *Store) classify(ctx context.Context, err error) error {
 	if err == nil {
 		return nil
 	}
-	var known *fault.Error
-	if errors.As(err, &known) {
+	if _, known := errors.AsType[*fault.Error](err); known {
 		return err
 	}
 	// The context is asked first: database/sql rolls back by itself when it

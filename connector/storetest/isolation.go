@@ -23,10 +23,9 @@ func complete[Contract, Case any](w *world, cases map[string]Case, except ...str
 	for _, name := range except {
 		known[name] = true
 	}
-	for i := range contract.NumMethod() {
-		name := contract.Method(i).Name
-		if _, ok := cases[name]; !ok && !known[name] {
-			w.Errorf("%s.%s has no case here", contract.Name(), name)
+	for method := range contract.Methods() {
+		if _, ok := cases[method.Name]; !ok && !known[method.Name] {
+			w.Errorf("%s.%s has no case here", contract.Name(), method.Name)
 		}
 	}
 }

@@ -235,7 +235,6 @@ func byID(w *world) {
 	wide := w.insert(w.a, draft(wholeTenant, providers.Email))
 	gone := w.insert(w.a, live(w.hq, providers.AI))
 	gone = w.update(w.a, gone, func(c *connector.Connector) { c.DeletedAt = moment })
-	off := own
 	read := func(t tenant.ID, org tenant.OrganizationID, id connector.ID) connector.Snapshot {
 		w.Helper()
 		s, err := w.store.Tenant(t).Connector(w.ctx(), org, id)
@@ -265,7 +264,7 @@ func byID(w *world) {
 		w.answers(row.name, read(row.tenant, row.org, row.id), row.want, row.inherited)
 	}
 	w.identical("record", *read(w.a, w.hq, own.ID).Connector, own)
-	off = w.update(w.a, own, func(c *connector.Connector) { c.Active, c.Default = false, false })
+	off := w.update(w.a, own, func(c *connector.Connector) { c.Active, c.Default = false, false })
 	s := read(w.a, w.hq, own.ID)
 	w.answers("deactivated", s, own.ID, false)
 	w.identical("deactivated", *s.Connector, off)

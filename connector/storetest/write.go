@@ -93,7 +93,7 @@ func defaultUnique(w *world) {
 		w.ok(insert(w.b, live(org, providers.Storage)), "another tenant")
 		// A deleted default holds no slot, and cannot come back into a taken one.
 		first = w.update(w.a, first, func(c *connector.Connector) { c.DeletedAt = moment })
-		second = w.update(w.a, second, makeDefault)
+		w.update(w.a, second, makeDefault)
 		w.code(w.tryUpdate(w.a, first.ID, first.Version, func(c *connector.Connector) { c.DeletedAt = time.Time{} }), fault.Conflict, "restore a second default")
 	}
 	// The organization's own and the tenant-wide one are two slots.
