@@ -41,7 +41,7 @@ type flight struct {
 // miss is the slow path. e is what memory holds, nil when nothing.
 func (r *Resolver) miss(ctx context.Context, k key, e *entry, minimum int64) (Answer, error) {
 	if r.away(e) {
-		if a, err, ok := r.stale(k, e, minimum); ok {
+		if a, ok, err := r.stale(k, e, minimum); ok {
 			if r.claim() {
 				r.join(k, minimum, true)
 			}
@@ -61,12 +61,12 @@ func (r *Resolver) miss(ctx context.Context, k key, e *entry, minimum int64) (An
 			return r.landed(k, e, f, minimum)
 		case <-impatient:
 			impatient = nil
-			if a, err, ok := r.stale(k, e, minimum); ok {
+			if a, ok, err := r.stale(k, e, minimum); ok {
 				return a, err
 			}
 		case <-ctx.Done():
 			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-				if a, err, ok := r.stale(k, e, minimum); ok {
+				if a, ok, err := r.stale(k, e, minimum); ok {
 					return a, err
 				}
 			}
@@ -79,7 +79,7 @@ func (r *Resolver) miss(ctx context.Context, k key, e *entry, minimum int64) (An
 func (r *Resolver) landed(k key, e *entry, f *flight, minimum int64) (Answer, error) {
 	if f.err != nil {
 		if fault.Outage(f.err) {
-			if a, err, ok := r.stale(k, e, minimum); ok {
+			if a, ok, err := r.stale(k, e, minimum); ok {
 				return a, err
 			}
 		}
@@ -156,7 +156,7 @@ func (r *Resolver) load(ctx context.Context, k key, f *flight) (*entry, mark, So
 		switch {
 		case err != nil && fault.Outage(err):
 			return nil, mark{}, "", err
-		case err == nil && r.admissible(f.state, m, begun) && e.err != error(errSecretsGone):
+		case err == nil && r.admissible(f.state, m, begun) && !errors.Is(e.err, errSecretsGone):
 			return e, m, FromRedis, nil
 		}
 		// Vault's clear "no" to a shared record counts once the database names the

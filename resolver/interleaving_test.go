@@ -3,6 +3,7 @@ package resolver
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -560,7 +561,7 @@ func TestColdSlotInAnOutage(t *testing.T) {
 		}
 		began, quick := time.Now(), 0
 		for range 10 {
-			if _, err := r.Resolve(t.Context(), slotOf(4), 0); fault.CodeOf(err) != fault.Unavailable || fault.RetryAfter(err) == 0 && err == errAway {
+			if _, err := r.Resolve(t.Context(), slotOf(4), 0); fault.CodeOf(err) != fault.Unavailable || fault.RetryAfter(err) == 0 && errors.Is(err, errAway) {
 				t.Error(err)
 			}
 			quick++

@@ -261,22 +261,23 @@ func (r *Resolver) serve(e *entry, m mark, now instant, from Source) (Answer, er
 }
 
 // stale serves what is held while the database can't be asked: never what is
-// known to have changed, never past max_stale since it was last known true.
-func (r *Resolver) stale(k key, e *entry, minimum int64) (Answer, error, bool) {
+// known to have changed, never past max_stale since it was last known true. err is
+// the answer too where a refusal is what is held.
+func (r *Resolver) stale(k key, e *entry, minimum int64) (a Answer, held bool, err error) {
 	if !r.servable(k, e, minimum) {
-		return Answer{}, nil, false
+		return Answer{}, false, nil
 	}
 	now, m := r.clock.now(), e.validation()
 	r.Stats.StaleServed.Add(1)
 	e.state.touch(now)
-	a := Answer{ETag: e.etag, Source: FromMemory, Revision: m.revision, Stale: true, ExpiresAt: e.expires}
+	a = Answer{ETag: e.etag, Source: FromMemory, Revision: m.revision, Stale: true, ExpiresAt: e.expires}
 	if !r.connected(now) || !e.unsuspected(m) {
 		a.Age = now.since(m.at)
 	}
 	if e.err == nil {
 		a.Body = staleBody(e.body)
 	}
-	return a, e.err, true
+	return a, true, e.err
 }
 
 // servable tells whether stale would serve e.

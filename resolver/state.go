@@ -92,18 +92,18 @@ type change struct {
 // "everything changed", which costs staleness during an outage, never truth.
 const keptChanges = 64
 
-// raise lifts the floor to at least revision and tells whether it rose. proven
-// is the last moment at which the feed was whole.
-func (s *state) raise(revision int64, now, proven instant) bool {
+// raise lifts the floor to at least revision. proven is the last moment at which
+// the feed was whole.
+func (s *state) raise(revision int64, now, proven instant) {
 	for {
 		old := s.floor.Load()
 		if revision <= old {
-			return false
+			return
 		}
 		s.wasTrue(old, proven)
 		if s.floor.CompareAndSwap(old, revision) {
 			s.raised.Store(int64(now))
-			return true
+			return
 		}
 	}
 }
