@@ -239,8 +239,7 @@ func TestRequired(t *testing.T) {
 	} {
 		_, _, err := Load(Options{Mode: m})
 		var got []string
-		var e *Error
-		if errors.As(err, &e) {
+		if e, ok := errors.AsType[*Error](err); ok {
 			for _, p := range e.Problems {
 				got = append(got, p.Path)
 			}
@@ -276,8 +275,7 @@ login: {issuer: "https://id", client_id: ui, client_secret_file: /absent}
 	} {
 		_, _, err := Load(Options{Path: path, Mode: m})
 		var got []string
-		var e *Error
-		if errors.As(err, &e) {
+		if e, ok := errors.AsType[*Error](err); ok {
 			for _, p := range e.Problems {
 				got = append(got, p.Path)
 			}

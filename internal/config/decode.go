@@ -51,8 +51,7 @@ func (d *decoder) parse(path string, data []byte) (body ast.Node, ok bool) {
 	f, err := parser.ParseBytes(data, 0, parser.AllowDuplicateMapKey())
 	if err != nil {
 		at := d.place(nil)
-		var syntax *yaml.SyntaxError
-		if errors.As(err, &syntax) {
+		if syntax, ok := errors.AsType[*yaml.SyntaxError](err); ok {
 			at = d.position(syntax.Token)
 		}
 		d.l.problem(path, at, "the YAML is not well-formed")
@@ -71,19 +70,19 @@ func (d *decoder) parse(path string, data []byte) (body ast.Node, ok bool) {
 func (d *decoder) document(data []byte) bool {
 	body, ok := d.parse("", data)
 	if ok && body != nil {
-		d.value("", body, reflect.ValueOf(d.l.c).Elem(), "")
+		d.value("", body, reflect.ValueOf(d.l.c).Elem())
 	}
 	return ok
 }
 
 func (d *decoder) json(k leaf, data []byte) {
 	if body, ok := d.parse(k.path, data); ok && body != nil {
-		d.value(k.path, body, k.value, k.file)
+		d.value(k.path, body, k.value)
 	}
 }
 
 // value decodes n into v and reports every problem below it.
-func (d *decoder) value(path string, n ast.Node, v reflect.Value, file string) {
+func (d *decoder) value(path string, n ast.Node, v reflect.Value) {
 	t := v.Type()
 	switch x := n.(type) {
 	case *ast.AnchorNode, *ast.AliasNode, *ast.TagNode, *ast.MergeKeyNode:
@@ -167,7 +166,7 @@ func (d *decoder) list(path string, n ast.Node, v reflect.Value) {
 	for i, item := range s.Values {
 		p := fmt.Sprintf("%s[%d]", path, i)
 		d.l.at[p] = d.place(item)
-		d.value(p, item, out.Index(i), "")
+		d.value(p, item, out.Index(i))
 	}
 	v.Set(out)
 }
@@ -223,7 +222,7 @@ func (d *decoder) dictionary(path string, n ast.Node, v reflect.Value) {
 	for _, e := range d.entries(path, n, v.Type()) {
 		item := reflect.New(v.Type().Elem()).Elem()
 		d.l.at[e.path] = e.at
-		d.value(e.path, e.node, item, "")
+		d.value(e.path, e.node, item)
 		out.SetMapIndex(reflect.ValueOf(e.key), item)
 	}
 	v.Set(out)
@@ -251,6 +250,6 @@ func (d *decoder) section(path string, n ast.Node, v reflect.Value) {
 			continue
 		}
 		d.l.at[e.path] = e.at
-		d.value(e.path, e.node, v.Field(i), t.Field(i).Tag.Get("file"))
+		d.value(e.path, e.node, v.Field(i))
 	}
 }

@@ -35,18 +35,18 @@ func dump(b *strings.Builder, indent string, v reflect.Value) {
 
 // inline writes a value in YAML's flow style.
 func inline(v reflect.Value) string {
-	t := v.Type()
-	switch {
-	case t == secretType:
-		if !v.Interface().(secret.Value).IsSet() {
+	switch x := v.Interface().(type) {
+	case secret.Value:
+		if !x.IsSet() {
 			return `""`
 		}
 		return strconv.Quote(secret.Redacted)
-	case t == durationType:
-		return v.Interface().(time.Duration).String()
-	case t == sizeType:
-		return v.Interface().(Size).String()
+	case time.Duration:
+		return x.String()
+	case Size:
+		return x.String()
 	}
+	t := v.Type()
 	switch t.Kind() {
 	case reflect.String:
 		return strconv.Quote(withoutUser(v.String()))

@@ -29,7 +29,7 @@ var (
 )
 
 func (l *loader) validate(m Mode) {
-	l.listeners(m)
+	l.listeners()
 	l.issuers()
 	l.roles("jwt.roles", l.c.JWT.Roles)
 	l.redis()
@@ -57,7 +57,7 @@ func (l *loader) oneOf(path, value string, allowed []string) {
 	}
 }
 
-func (l *loader) listeners(m Mode) {
+func (l *loader) listeners() {
 	c := l.c
 	address := func(path, value string) {
 		_, port, err := net.SplitHostPort(value)
@@ -81,7 +81,7 @@ func (l *loader) listeners(m Mode) {
 		}
 	}
 	for i, f := range c.Local.TrustedForwarders {
-		if _, ok := parsePrefix(f); !ok {
+		if !isPrefix(f) {
 			l.bad(fmt.Sprintf("local.trusted_forwarders[%d]", i), "expected an address or a prefix, such as 10.0.0.0/8")
 		}
 	}
@@ -102,15 +102,13 @@ func (l *loader) listeners(m Mode) {
 	}
 }
 
-func parsePrefix(s string) (netip.Prefix, bool) {
-	if p, err := netip.ParsePrefix(s); err == nil {
-		return p, true
+// isPrefix tells whether s is an address or a prefix.
+func isPrefix(s string) bool {
+	if _, err := netip.ParsePrefix(s); err == nil {
+		return true
 	}
-	a, err := netip.ParseAddr(s)
-	if err != nil {
-		return netip.Prefix{}, false
-	}
-	return netip.PrefixFrom(a, a.BitLen()), true
+	_, err := netip.ParseAddr(s)
+	return err == nil
 }
 
 // url checks an absolute URL. Credentials in it would end in logs and dumps.
@@ -350,7 +348,7 @@ func (l *loader) cache() {
 func (l *loader) egress() {
 	for i, a := range l.c.Egress.Allow {
 		path := fmt.Sprintf("egress.allow[%d]", i)
-		if _, ok := parsePrefix(a); ok {
+		if isPrefix(a) {
 			continue
 		}
 		host, port, err := net.SplitHostPort(a)
