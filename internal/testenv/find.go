@@ -68,8 +68,8 @@ func FindPostgres() (string, error) {
 	sort.Slice(dirs, func(i, j int) bool { return version(dirs[i]) > version(dirs[j]) })
 	if path, err := exec.LookPath("initdb"); err == nil {
 		// initdb finds its share folder from where it really lies.
-		if real, err := filepath.EvalSymlinks(path); err == nil {
-			dirs = append(dirs, filepath.Dir(real))
+		if target, err := filepath.EvalSymlinks(path); err == nil {
+			dirs = append(dirs, filepath.Dir(target))
 		}
 	}
 	if cache, err := CacheDir(); err == nil {

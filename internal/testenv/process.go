@@ -107,7 +107,7 @@ func (p *process) ready(probe func() error) error {
 		}
 		select {
 		case <-p.done:
-			return fmt.Errorf("%w: %v\n%s", errEnded, p.err, p.tail())
+			return fmt.Errorf("%w: %v\n%s", errEnded, p.err, p.tail()) //nolint:errorlint // it is nil when the server ended with code 0
 		case <-time.After(10 * time.Millisecond):
 		}
 	}

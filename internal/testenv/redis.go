@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -102,11 +103,12 @@ func (s *RedisServer) Command(args ...string) (any, error) {
 	}
 	defer conn.Close()
 	_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
-	request := fmt.Sprintf("*%d\r\n", len(args))
+	var request strings.Builder
+	fmt.Fprintf(&request, "*%d\r\n", len(args))
 	for _, arg := range args {
-		request += fmt.Sprintf("$%d\r\n%s\r\n", len(arg), arg)
+		fmt.Fprintf(&request, "$%d\r\n%s\r\n", len(arg), arg)
 	}
-	if _, err := io.WriteString(conn, request); err != nil {
+	if _, err := io.WriteString(conn, request.String()); err != nil {
 		return nil, err
 	}
 	return readReply(bufio.NewReader(conn))

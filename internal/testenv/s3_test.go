@@ -27,9 +27,8 @@ func TestS3RefusesWhatAmazonRefuses(t *testing.T) {
 			client := s3.New(s3.Options{Region: server.Region, BaseEndpoint: aws.String(server.Endpoint), UsePathStyle: true,
 				Credentials: credentials.NewStaticCredentialsProvider(row.key, row.secret, "")})
 			_, err := client.ListBuckets(t.Context(), &s3.ListBucketsInput{})
-			var api smithy.APIError
 			got := ""
-			if errors.As(err, &api) {
+			if api, ok := errors.AsType[smithy.APIError](err); ok {
 				got = api.ErrorCode()
 			}
 			if got != row.want || (err == nil) != (row.want == "") {

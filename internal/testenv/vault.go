@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"os"
 	"os/exec"
@@ -139,9 +140,7 @@ func (s *VaultServer) NewPolicy(t testing.TB, rules string) (name string) {
 func (s *VaultServer) NewToken(t testing.TB, options map[string]any, policies ...string) (token string) {
 	t.Helper()
 	body := map[string]any{"policies": policies, "no_parent": true}
-	for k, v := range options {
-		body[k] = v
-	}
+	maps.Copy(body, options)
 	answer := s.Do(t, "POST", "auth/token/create", body)
 	auth, _ := answer["auth"].(map[string]any)
 	token, _ = auth["client_token"].(string)
@@ -165,9 +164,7 @@ func (s *VaultServer) NewAppRole(t testing.TB, options map[string]any, policies 
 	s.Do(t, "POST", "sys/auth/"+r.Mount, map[string]any{"type": "approle"})
 	t.Cleanup(func() { _ = s.Call(s.RootToken, "DELETE", "sys/auth/"+r.Mount, nil, nil) })
 	body := map[string]any{"token_policies": policies}
-	for k, v := range options {
-		body[k] = v
-	}
+	maps.Copy(body, options)
 	path := "auth/" + r.Mount + "/role/" + r.Name
 	s.Do(t, "POST", path, body)
 	r.RoleID = data(s.Do(t, "GET", path+"/role-id", nil), "role_id")

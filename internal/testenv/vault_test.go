@@ -9,8 +9,7 @@ import (
 )
 
 func status(err error) int {
-	var refused *testenv.VaultError
-	if errors.As(err, &refused) {
+	if refused, ok := errors.AsType[*testenv.VaultError](err); ok {
 		return refused.Status
 	}
 	return 0
