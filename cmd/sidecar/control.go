@@ -70,12 +70,12 @@ type control struct {
 }
 
 // newControl opens the socket and leaves its path in the data dir.
-func newControl(e *embedded) (*control, error) {
+func newControl(ctx context.Context, e *embedded) (*control, error) {
 	path, remove, err := controlSocket(e.dir)
 	if err != nil {
 		return nil, err
 	}
-	ln, err := listenAlone(path)
+	ln, err := listenAlone(ctx, path)
 	if err != nil {
 		remove()
 		return nil, fmt.Errorf("the control socket %s cannot be made: %w", path, err)
@@ -218,7 +218,7 @@ func controlOf(dir string) (string, bool) {
 	if err != nil {
 		return "", false
 	}
-	sock, err := os.Lstat(socket)
+	sock, err := os.Lstat(socket) //nolint:gosec // G703: nothing is opened, and the owner is compared before anything is said to it
 	if err != nil || sock.Mode().Type() != os.ModeSocket || owner(sock) != owner(file) {
 		return "", false
 	}

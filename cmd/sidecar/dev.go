@@ -221,7 +221,7 @@ func runDev(ctx context.Context, s streams, env environment, cfg *config.Config,
 		}
 		return err
 	}
-	ctl, err := newControl(e)
+	ctl, err := newControl(ctx, e)
 	if err != nil {
 		return err
 	}

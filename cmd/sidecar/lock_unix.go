@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -30,7 +31,7 @@ func lockDir(path string) (func(), error) {
 // listenAlone listens on a socket of mode 0600, from its first moment: the umask is
 // the process's, so it is narrowed for this one call. Whoever calls holds the
 // data dir's lock, so a socket that is there already is a dead process's.
-func listenAlone(path string) (net.Listener, error) {
+func listenAlone(ctx context.Context, path string) (net.Listener, error) {
 	if st, err := os.Lstat(path); err == nil && st.Mode().Type() == os.ModeSocket {
 		if err := os.Remove(path); err != nil {
 			return nil, err
@@ -38,7 +39,7 @@ func listenAlone(path string) (net.Listener, error) {
 	}
 	old := syscall.Umask(0o177)
 	defer syscall.Umask(old)
-	return net.Listen("unix", path)
+	return (&net.ListenConfig{}).Listen(ctx, "unix", path)
 }
 
 // owner is the user that a file belongs to.

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -62,7 +63,7 @@ type process struct {
 func launch(t testing.TB, env []string, args ...string) *process {
 	t.Helper()
 	p := &process{out: &text{}, err: &text{}, cmd: exec.Command(binary(t), args...), gone: make(chan struct{})}
-	p.cmd.Env = append(env, "PATH="+os.Getenv("PATH"))
+	p.cmd.Env = append(slices.Clip(env), "PATH="+os.Getenv("PATH"))
 	p.cmd.Stdout, p.cmd.Stderr = p.out, p.err
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)

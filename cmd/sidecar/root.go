@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -33,8 +34,8 @@ type environment []string
 
 // lookup finds a variable; the last one of a name wins.
 func (e environment) lookup(name string) (string, bool) {
-	for i := len(e) - 1; i >= 0; i-- {
-		if v, ok := strings.CutPrefix(e[i], name+"="); ok {
+	for _, entry := range slices.Backward(e) {
+		if v, ok := strings.CutPrefix(entry, name+"="); ok {
 			return v, true
 		}
 	}
