@@ -3,5 +3,10 @@
 //
 // What flows through it: a fleet of processes is configured as an operator does
 // it (YAML file, environment, separate database roles, AppRoles of least right),
-// and asked as an app asks (HTTP with a JWT). It has no code of its own.
+// and asked as an app asks (HTTP with a JWT). Most tests write a pair, a bucket
+// and a secret of the same number, so that each answer tells by itself whether it
+// is a mix and how old it is, and judge it by what its Age claims: such a judgement
+// holds on a busy machine too. Gates before real servers count, refuse and set
+// the moment of a kill. The package has no code of its own and may import
+// internal/testenv, tenant/tenanttest and what an app would.
 package e2e
