@@ -26,7 +26,12 @@ type options struct {
 	profile    string // file
 }
 
-func (o options) wants(stage string) bool { return len(o.only) == 0 || slices.Contains(o.only, stage) }
+func (o options) wants(stage string) bool {
+	if stage == "profile" && o.profile == "" {
+		return false
+	}
+	return len(o.only) == 0 || slices.Contains(o.only, stage)
+}
 
 func main() {
 	log.SetFlags(0)

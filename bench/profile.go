@@ -11,9 +11,6 @@ import (
 // profile writes where the processor time of hits goes: the data plane runs in
 // this process, the load generator beside it.
 func (w *world) profile(_ *report, o options) {
-	if o.profile == "" {
-		return
-	}
 	p := w.plane()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	w.must(err)
