@@ -94,9 +94,9 @@ func FuzzLocalAPI(f *testing.F) {
 			if strings.Contains(body.String(), token) {
 				t.Fatal("a token is repeated")
 			}
-			switch {
-			case res.StatusCode == 200 || res.StatusCode == 304:
-			case res.StatusCode == 500:
+			switch res.StatusCode {
+			case 200, 304:
+			case 500:
 				t.Fatalf("%s", body.String())
 			default:
 				var p Problem

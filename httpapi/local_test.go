@@ -150,7 +150,7 @@ func start(t *testing.T, change func(*LocalOptions)) *world {
 	var ln net.Listener
 	if o.UnixSocket {
 		w.addr = filepath.Join(t.TempDir(), "s")
-		ln, err = ListenUnix(w.addr)
+		ln, err = ListenUnix(t.Context(), w.addr)
 	} else {
 		ln, err = net.Listen("tcp", "127.0.0.1:0")
 	}
@@ -629,7 +629,7 @@ func TestUnixSocket(t *testing.T) {
 	if res, _ := w.get("/v1/env", "X-Forwarded-For: 1"); res.StatusCode != 403 {
 		t.Errorf("a socket's peer is trusted: %d", res.StatusCode)
 	}
-	if _, err := ListenUnix(w.addr); !errors.Is(err, fault.AlreadyExists) {
+	if _, err := ListenUnix(t.Context(), w.addr); !errors.Is(err, fault.AlreadyExists) {
 		t.Errorf("a living socket: %v", err)
 	}
 	dir := t.TempDir()
@@ -637,7 +637,7 @@ func TestUnixSocket(t *testing.T) {
 	if err := os.WriteFile(file, []byte("mine"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := ListenUnix(file); !errors.Is(err, fault.Conflict) {
+	if _, err := ListenUnix(t.Context(), file); !errors.Is(err, fault.Conflict) {
 		t.Errorf("a file: %v", err)
 	}
 	if data, _ := os.ReadFile(file); string(data) != "mine" {
@@ -650,7 +650,7 @@ func TestUnixSocket(t *testing.T) {
 	}
 	ln.(*net.UnixListener).SetUnlinkOnClose(false)
 	_ = ln.Close()
-	ln, err = ListenUnix(dead)
+	ln, err = ListenUnix(t.Context(), dead)
 	if err != nil {
 		t.Fatalf("a leftover: %v", err)
 	}

@@ -143,7 +143,7 @@ func writeProblem(c *fiber.Ctx, err error, requestID string) {
 	h.Set(fiber.HeaderCacheControl, "no-store")
 	h.SetContentType(problemMediaType)
 	c.Status(p.Status)
-	body, _ := json.Marshal(p) // strings and ints can't fail
+	body, _ := json.Marshal(p) //nolint:errchkjson // strings and ints can't fail
 	c.Response().SetBodyRaw(body)
 }
 

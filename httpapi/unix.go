@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"net"
@@ -16,7 +17,7 @@ import (
 // stays.
 // Errors: fault.AlreadyExists when another process listens, fault.Conflict when
 // something else is at the path, fault.Unavailable when it can't be made.
-func ListenUnix(path string) (net.Listener, error) {
+func ListenUnix(ctx context.Context, path string) (net.Listener, error) {
 	st, err := os.Lstat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -25,7 +26,7 @@ func ListenUnix(path string) (net.Listener, error) {
 	case st.Mode().Type() != fs.ModeSocket:
 		return nil, fault.Newf(fault.Conflict, "%s exists and is not a socket", path)
 	default:
-		conn, err := net.DialTimeout("unix", path, time.Second)
+		conn, err := (&net.Dialer{Timeout: time.Second}).DialContext(ctx, "unix", path)
 		if err == nil {
 			_ = conn.Close()
 			return nil, fault.Newf(fault.AlreadyExists, "another process listens on %s", path)
@@ -42,7 +43,7 @@ func ListenUnix(path string) (net.Listener, error) {
 	// The mode must hold from the first moment, not from a chmod after it; the
 	// umask is the process's, so it is narrowed for this one call.
 	old := syscall.Umask(0o117)
-	ln, err := net.Listen("unix", path)
+	ln, err := (&net.ListenConfig{}).Listen(ctx, "unix", path)
 	syscall.Umask(old)
 	if err != nil {
 		return nil, fault.Newf(fault.Unavailable, "the socket %s can't be made", path).WithCause(err)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -445,9 +446,7 @@ func TestEnvShape(t *testing.T) {
 		"star":  {map[string]any{"org_ids": []string{"*"}}, `{"tenant":"acme","organization":null,"organizations":["*"],"subject":"","roles":[],"expires_at":%q}`},
 	} {
 		claims := map[string]any{"tenant_id": "acme", "exp": exp.Unix()}
-		for k, v := range c.claims {
-			claims[k] = v
-		}
+		maps.Copy(claims, c.claims)
 		res, body := w.raw("GET /v1/env HTTP/1.1\r\nHost: localhost\r\nAuthorization: " + w.kit.Sign(claims) + "\r\n\r\n")
 		if want := fmt.Sprintf(c.want, exp.UTC().Format(time.RFC3339)); res.StatusCode != 200 || body != want {
 			t.Errorf("%s: %d %s, want %s", name, res.StatusCode, body, want)
