@@ -239,10 +239,11 @@ func TestDrain(t *testing.T) {
 	p := f.newPair("initech")
 	gate := newVaultGate(t, f)
 	asked, answer := make(chan struct{}), make(chan struct{})
-	var once sync.Once
+	arrive, release := sync.OnceFunc(func() { close(asked) }), sync.OnceFunc(func() { close(answer) })
+	t.Cleanup(release) // the gate's end waits for whom it holds
 	hold := func(r *http.Request) int {
 		if isSecret(r) {
-			once.Do(func() { close(asked) })
+			arrive()
 			<-answer
 		}
 		return 0
@@ -260,11 +261,16 @@ func TestDrain(t *testing.T) {
 	<-asked
 	exit := make(chan int, 1)
 	go func() { exit <- s.stop() }()
-	f.eventually("not ready", func() bool { return s.probe("/readyz") == http.StatusServiceUnavailable })
+	f.eventually("not ready", func() bool {
+		if !s.alive() {
+			t.Fatalf("left with a request in flight:\n%s", s.output())
+		}
+		return s.probe("/readyz") == http.StatusServiceUnavailable
+	})
 	if code := s.probe("/livez"); code != http.StatusOK {
 		t.Errorf("livez %d while draining", code)
 	}
-	close(answer)
+	release()
 	if err := <-got; err != nil {
 		t.Errorf("the request in flight: %v", err)
 	}

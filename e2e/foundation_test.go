@@ -216,6 +216,8 @@ func TestStampede(t *testing.T) {
 	// The secret comes when everybody has asked: without flights that are shared,
 	// every caller would be at Vault by then.
 	arrived := make(chan struct{})
+	release := sync.OnceFunc(func() { close(arrived) })
+	t.Cleanup(release) // the gate's end waits for whom it holds
 	open := func(r *http.Request) int {
 		if isSecret(r) {
 			<-arrived
@@ -251,7 +253,7 @@ func TestStampede(t *testing.T) {
 		time.Sleep(5 * time.Millisecond)
 	}
 	waiting := asked.Load()
-	close(arrived)
+	release()
 	wg.Wait()
 	if waiting < callers/2 {
 		t.Errorf("only %d callers were waiting: the crowd was none", waiting)

@@ -501,6 +501,19 @@ func (f *fleet) eventually(what string, done func() bool) {
 	f.Fatalf("not within %s: %s", patience, what)
 }
 
+// within fails the test when done isn't true before d has passed.
+func (f *fleet) within(d time.Duration, what string, done func() bool) {
+	f.Helper()
+	for end := time.Now().Add(d); ; time.Sleep(2 * time.Millisecond) {
+		if done() {
+			return
+		}
+		if time.Now().After(end) {
+			f.Fatalf("not within %s: %s", d, what)
+		}
+	}
+}
+
 // bucketFile is a data file: tenant, organization "hq" and one S3 default whose
 // bucket and secret carry the same number.
 func bucketFile(tenant string, n int) string {
