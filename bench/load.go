@@ -170,10 +170,9 @@ func (c *caller) call() error {
 }
 
 func contentLength(head []byte) (int, error) {
-	i := bytes.Index(head, lengthTag)
-	if i < 0 {
+	_, rest, found := bytes.Cut(head, lengthTag)
+	if !found {
 		return 0, fmt.Errorf("%w: no length", errAnswer)
 	}
-	rest := head[i+len(lengthTag):]
 	return strconv.Atoi(string(rest[:bytes.IndexByte(rest, '\r')]))
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -95,7 +96,7 @@ func postgresMessages(from io.Reader, to io.Writer, startup bool, f func(kind by
 			f(head[0], body)
 		}
 		startup = false
-		if _, err := to.Write(append(head, body...)); err != nil {
+		if _, err := to.Write(slices.Concat(head, body)); err != nil {
 			return
 		}
 	}

@@ -151,10 +151,10 @@ func (h *host) seed(superuser string, tenants, connectors int) {
 		SELECT 'tenant-' || n / $2, ('01980000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid, p.name,
 			to_jsonb(p.value), to_jsonb(p.value), CASE WHEN p.value IS NULL THEN 1 END, 'import', now()
 		FROM generate_series(0, $1::int * $2::int - 1) n, LATERAL (
-			SELECT * FROM (VALUES ('bucket', 'bucket-of-tenant-' || n), ('region', 'us-east-1'), ('prefix', 'uploads/'),
+			SELECT s3.name, s3.value FROM (VALUES ('bucket', 'bucket-of-tenant-' || n), ('region', 'us-east-1'), ('prefix', 'uploads/'),
 				('access_key_id', NULL), ('secret_access_key', NULL)) s3 (name, value) WHERE n % $2 % 2 = 0
 			UNION ALL
-			SELECT * FROM (VALUES ('host', 'smtp-' || n || '.example.com'), ('username', 'mailer'), ('from', 'no-reply@example.com'),
+			SELECT smtp.name, smtp.value FROM (VALUES ('host', 'smtp-' || n || '.example.com'), ('username', 'mailer'), ('from', 'no-reply@example.com'),
 				('password', NULL)) smtp (name, value) WHERE n % $2 % 2 = 1) p`, tenants, connectors)
 	// Nothing here has a grant, but an empty table has plans of its own.
 	exec(`INSERT INTO oauth_grants (tenant_id, connector_id, status)
