@@ -3,6 +3,7 @@ package e2e
 import (
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -212,6 +213,39 @@ func TestUpstreamAbsentAtStart(t *testing.T) {
 			})
 		}
 	}
+}
+
+// Everything is started at once, the migration last: processes wait for the
+// schema and say so, and any number of migrations make it once.
+func TestStartBeforeMigration(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, options{unmigrated: true})
+	s := f.start(nil, "serve", "--config", f.config("sidecar", "sidecar", ""))
+	admin := f.start(nil, "admin", "--config", f.config("admin", "admin", ""))
+	token := f.token("initech", "hq")
+	f.eventually("live", func() bool { return s.probe("/livez") == http.StatusOK && admin.probe("/livez") == http.StatusOK })
+	f.refused(s, token, "storage", true)
+	if o := f.importFile(f.file("early.xml", bucketFile("initech", 0))); o.code != 1 || !strings.Contains(o.err, "sidecar migrate") {
+		t.Errorf("an import before the migration: exit %d, %s", o.code, o.err)
+	}
+	var wg sync.WaitGroup
+	for range 3 {
+		wg.Go(func() {
+			if o := f.migrate(); o.code != 0 {
+				t.Errorf("exit %d: %s", o.code, o.err)
+			}
+		})
+	}
+	wg.Wait()
+	f.join()
+	if !s.alive() || !admin.alive() {
+		t.Fatal("a process did not wait for the migration")
+	}
+	s.connected()
+	admin.ready()
+	p := f.newPair("initech")
+	f.eventually("an answer", func() bool { return p.is(s) == 0 })
+	p.heard(s, 1, p.write(1))
 }
 
 // Redis loses what it knew, again and again, while a tenant changes: no old

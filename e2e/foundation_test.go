@@ -160,6 +160,47 @@ func TestConfigAndSecretNeverTear(t *testing.T) {
 	}
 }
 
+// Several people import at once: each import happens as a whole or says that it
+// did not, and the last one that was acknowledged is the truth.
+func TestImportsMeet(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, options{})
+	f.control()
+	p := f.newPair("initech")
+	s := f.serve()
+	w := p.watchAny(s)
+	const rounds, writers = 3, 4
+	done := 0
+	for round := range rounds {
+		outcomes := make([]outcome, writers)
+		var wg sync.WaitGroup
+		for i := range writers {
+			n := 1 + round*writers + i
+			path := f.file(fmt.Sprintf("writer-%d.xml", i), bucketFile("initech", n))
+			wg.Go(func() { outcomes[i] = f.importFile(path) })
+		}
+		wg.Wait()
+		for _, o := range outcomes {
+			switch {
+			case o.code == 0:
+				done++
+			case o.code != 1 || o.err == "":
+				t.Errorf("exit %d: %s", o.code, o.err)
+			}
+		}
+		minimum := fmt.Sprintf("X-Patchbay-Min-Revision: %d", f.revision("initech"))
+		a := s.get("/v1/resolve/storage", p.token, minimum)
+		n, err := number(a)
+		if err != nil || n <= round*writers || n > (round+1)*writers {
+			t.Errorf("after round %d: %d %v", round, n, err)
+		}
+	}
+	w.end()
+	if done < rounds {
+		t.Errorf("%d of %d imports were acknowledged", done, rounds*writers)
+	}
+}
+
 // What is above an organization's connectors is heard too: a tenant that is
 // suspended, an organization that is deactivated, another default.
 func TestStatusIsHeard(t *testing.T) {

@@ -75,6 +75,8 @@ type options struct {
 	cache    string   // YAML of the cache section
 	level    string   // log level; default info
 	postgres []string // settings of a private Postgres
+
+	unmigrated bool // migrate and join are left to the test
 }
 
 // newFleet starts servers, migrates, and makes a login per role.
@@ -99,14 +101,17 @@ path %q { capabilities = ["read", "list", "delete"] }`, data, metadata))
 	f.approles["sidecar"] = f.vault.NewAppRole(t, map[string]any{"token_ttl": "1h", "token_type": "batch"}, f.reads)
 	f.approles["admin"] = f.vault.NewAppRole(t, map[string]any{"token_ttl": "1h"}, writes)
 
-	f.run(nil, "migrate", "--config", f.config("owner", "admin", "")).ok(f)
-	for name, groups := range map[string]string{"sidecar": "patchbay_sidecar", "admin": "patchbay_admin, patchbay_relay", "importer": "patchbay_admin"} {
+	for name := range groups {
 		login := database(owner) + "_" + name
-		if err := f.pg.Exec("CREATE ROLE " + login + " LOGIN IN ROLE " + groups); err != nil {
+		if err := f.pg.Exec("CREATE ROLE " + login + " LOGIN"); err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { _ = f.pg.Exec("DROP ROLE IF EXISTS " + login) }) // the server may be gone by design
 		f.logins[name] = f.pg.URL(login, database(owner))
+	}
+	if !o.unmigrated {
+		f.migrate().ok(f)
+		f.join()
 	}
 	if o.private {
 		// A test that failed leaves them frozen, and what else is cleaned up would
@@ -114,6 +119,25 @@ path %q { capabilities = ["read", "list", "delete"] }`, data, metadata))
 		t.Cleanup(func() { f.pg.Resume(); f.vault.Resume(); f.redis.Resume() })
 	}
 	return f
+}
+
+// groups are what each login is a member of.
+var groups = map[string]string{"sidecar": "patchbay_sidecar", "admin": "patchbay_admin, patchbay_relay", "importer": "patchbay_admin"}
+
+// migrate makes the schema, and the groups, as its owner.
+func (f *fleet) migrate() outcome {
+	f.Helper()
+	return f.run(nil, "migrate", "--config", f.config("owner", "admin", ""))
+}
+
+// join puts the logins into their groups.
+func (f *fleet) join() {
+	f.Helper()
+	for name, group := range groups {
+		if err := f.pg.Exec("GRANT " + group + " TO " + database(f.logins["owner"]) + "_" + name); err != nil {
+			f.Fatal(err)
+		}
+	}
 }
 
 // superuser connects to the fleet's database; row-level security does not bind it.

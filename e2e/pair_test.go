@@ -111,6 +111,8 @@ type watch struct {
 	ended    atomic.Bool
 	wg       sync.WaitGroup
 
+	unordered bool // numbers are written in any order
+
 	mu      sync.Mutex
 	last    map[int]sighting              // by number: the answer that claims the latest truth
 	first   map[*process]map[int]sighting // by number: when it was first served
@@ -126,7 +128,17 @@ type sighting struct {
 
 // watch starts readers of each sidecar; end ends them.
 func (p *pair) watch(readers int, tolerate []int, sidecars ...*process) *watch {
-	w := &watch{p: p, tolerate: tolerate, last: map[int]sighting{}, first: map[*process]map[int]sighting{}}
+	return p.start(&watch{tolerate: tolerate}, readers, sidecars)
+}
+
+// watchAny is watch for writers that meet: which number is the later one is
+// not known then, only that each is whole.
+func (p *pair) watchAny(sidecars ...*process) *watch {
+	return p.start(&watch{unordered: true}, 1, sidecars)
+}
+
+func (p *pair) start(w *watch, readers int, sidecars []*process) *watch {
+	w.p, w.last, w.first = p, map[int]sighting{}, map[*process]map[int]sighting{}
 	// A test that failed goes without end: no reader may outlive it.
 	p.f.Cleanup(func() { w.ended.Store(true); w.wg.Wait() })
 	for _, s := range sidecars {
@@ -155,7 +167,7 @@ func (w *watch) read(s *process) {
 			w.p.f.Error(err)
 			return
 		}
-		if n < newest {
+		if n < newest && !w.unordered {
 			w.p.f.Errorf("%d is served after %d", n, newest)
 			return
 		}
@@ -183,6 +195,9 @@ func (w *watch) end() (answers, inTime int) {
 	w.p.mu.Lock()
 	defer w.p.mu.Unlock()
 	for n, seen := range w.last {
+		if w.unordered {
+			break
+		}
 		end, known := time.Time{}, false
 		for m, at := range w.p.since { // the first acknowledged write after n
 			if m > n && (!known || at.Before(end)) {
