@@ -249,7 +249,7 @@ func (l *Local) serve(c *fiber.Ctx, pattern string, m *obs.Route, h func(*reques
 	if start.IsZero() {         // not from a server
 		start = time.Now()
 	}
-	r := l.pool.Get().(*request)
+	r := l.pool.Get().(*request) //nolint:forcetypeassert // the pool holds nothing else
 	r.c, r.began, r.ctx.at = c, start, start.Add(l.o.Deadline)
 	err := l.run(r, h)
 	if err != nil {
