@@ -323,10 +323,11 @@ func exists(path string) bool {
 func TestAppUsesWhatItResolved(t *testing.T) {
 	t.Parallel()
 	server := testenv.S3(t)
+	name := fmt.Sprintf("e2e-%d", time.Now().UnixNano()) // the server is shared by repeated runs
 	f := newFleet(t, options{})
 	f.importFile(f.file("app.xml", `<ede><record id="t" model="gateway.tenant"><field name="key">initech</field></record>
 <record id="c" model="ir.connector"><field name="name">Bucket</field><field name="kind">s3</field><field name="tenant_id" ref="t"/><field name="is_default">true</field>
-<field name="config" eval="{'bucket': 'e2e-app', 'region': '`+server.Region+`', 'endpoint': '`+server.Endpoint+`', 'path_style': True,
+<field name="config" eval="{'bucket': '`+name+`', 'region': '`+server.Region+`', 'endpoint': '`+server.Endpoint+`', 'path_style': True,
   'access_key_id': '$ENV:KEY', 'secret_access_key': '$ENV:SECRET'}"/></record></ede>`),
 		"KEY="+server.AccessKeyID, "SECRET="+server.SecretAccessKey).ok(t)
 	s := f.start(nil, "serve", "--config", f.config("sidecar", "sidecar", ""))
