@@ -35,6 +35,12 @@ type Verifier interface {
 	Verify(ctx context.Context, token string) (*tenant.Env, error)
 }
 
+// Sessions gives a caller a right to secrets of its own, see resolver.Session.
+// jwt is verified and must not be kept; it ends at until.
+type Sessions interface {
+	Session(jwt string, until time.Time) resolver.Session
+}
+
 // Resolver answers; see resolver.Resolver for the errors.
 type Resolver interface {
 	Resolve(ctx context.Context, s resolver.Slot, minimum int64) (resolver.Answer, error)
@@ -52,6 +58,7 @@ type LocalOptions struct {
 	Verifier   Verifier
 	Resolver   Resolver
 	Categories Categories
+	Sessions   Sessions      // nil: secrets are read with the process's own right
 	Log        *slog.Logger  // nil discards
 	Registry   *obs.Registry // nil counts nothing
 
@@ -203,6 +210,7 @@ type request struct {
 	ctx      *lazyContext
 	wanted   wanted
 	id       string // made on first need
+	token    []byte // verified; the request's own buffer
 	env      *tenant.Env
 	org      tenant.OrganizationID
 	minimum  int64

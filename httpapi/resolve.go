@@ -46,7 +46,7 @@ func (l *Local) authenticate(r *request) error {
 	if err != nil {
 		return err
 	}
-	r.env = env
+	r.env, r.token = env, token
 	// The header and ?organization are one choice: given in both, they could
 	// differ, and then each reader picks another.
 	organization := r.wanted.organization
@@ -145,13 +145,30 @@ func (l *Local) resolve(r *request) error {
 		return fault.New(fault.UnknownCategory, "no kind declares this category")
 	}
 	r.category = category
-	a, err := l.o.Resolver.Resolve(r.ctx, resolver.Slot{Tenant: r.env.Tenant(), Organization: r.org, Category: category}, r.minimum)
+	slot := resolver.Slot{Tenant: r.env.Tenant(), Organization: r.org, Category: category, Session: l.session(r)}
+	a, err := l.o.Resolver.Resolve(r.ctx, slot, r.minimum)
+	if lost(slot.Session, err) {
+		slot.Session = l.session(r)
+		a, err = l.o.Resolver.Resolve(r.ctx, slot, r.minimum)
+	}
 	if err != nil {
 		return err
 	}
 	l.write(r, a)
 	return nil
 }
+
+// session is the caller's own right to secrets, nil where the process has one.
+func (l *Local) session(r *request) resolver.Session {
+	if l.o.Sessions == nil {
+		return nil
+	}
+	return l.o.Sessions.Session(utils.UnsafeString(r.token), r.env.ExpiresAt())
+}
+
+// lost tells whether a failure may be that of a right which ended on the way: a
+// caller whose token still does has another one then.
+func lost(s resolver.Session, err error) bool { return err != nil && s != nil && !s.Live() }
 
 // nilUUID (RFC 9562) is well-formed, and no connector's: as unknown as any other
 // id that nothing has.
@@ -171,7 +188,12 @@ func (l *Local) connector(r *request) error {
 		return err
 	}
 	r.conn = id
-	a, err := l.o.Resolver.Connector(r.ctx, resolver.ByID{Tenant: r.env.Tenant(), Organization: r.org, Connector: id}, r.minimum)
+	q := resolver.ByID{Tenant: r.env.Tenant(), Organization: r.org, Connector: id, Session: l.session(r)}
+	a, err := l.o.Resolver.Connector(r.ctx, q, r.minimum)
+	if lost(q.Session, err) {
+		q.Session = l.session(r)
+		a, err = l.o.Resolver.Connector(r.ctx, q, r.minimum)
+	}
 	if err != nil {
 		return err
 	}
@@ -184,7 +206,12 @@ func (l *Local) resolveAll(r *request) error {
 	if err := l.authenticate(r); err != nil {
 		return err
 	}
-	set, err := l.o.Resolver.ResolveAll(r.ctx, resolver.Slot{Tenant: r.env.Tenant(), Organization: r.org}, r.minimum)
+	slot := resolver.Slot{Tenant: r.env.Tenant(), Organization: r.org, Session: l.session(r)}
+	set, err := l.o.Resolver.ResolveAll(r.ctx, slot, r.minimum)
+	if slot.Session != nil && !slot.Session.Live() { // some parts may have been read before it ended
+		slot.Session = l.session(r)
+		set, err = l.o.Resolver.ResolveAll(r.ctx, slot, r.minimum)
+	}
 	if err != nil {
 		return err
 	}

@@ -15,6 +15,7 @@ type Slot struct {
 	Tenant       tenant.ID
 	Organization tenant.OrganizationID
 	Category     providers.Category
+	Session      Session // nil: secrets are read with the process's own right
 }
 
 // ByID asks for one connector, as seen from an organization.
@@ -22,6 +23,7 @@ type ByID struct {
 	Tenant       tenant.ID
 	Organization tenant.OrganizationID
 	Connector    connector.ID
+	Session      Session // as Slot's
 }
 
 // Source says where an answer came from.

@@ -23,6 +23,7 @@ type key struct {
 	org      tenant.OrganizationID
 	category providers.Category
 	id       connector.ID
+	session  uint64 // 0: the process's own right to secrets
 }
 
 // shared is the question's name in the shared cache. ':' is in no id.
@@ -43,6 +44,7 @@ type entry struct {
 	body    secret.Body
 	etag    string
 	expires time.Time // of a minted token, or of a "no" of Vault; zero when none
+	session Session   // whose right the secrets were read with; nil: the process's own
 	// maxStale is that of the connector's category.
 	maxStale time.Duration
 	wrong    atomic.Bool // a later reading of the record was different

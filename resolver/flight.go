@@ -6,6 +6,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"runtime/debug"
+	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -316,7 +317,7 @@ func (r *Resolver) settle(ctx context.Context, k key, st *state, rec record, at,
 	if c := rec.Facts.Connector; c != nil {
 		category = c.Category
 	}
-	e := &entry{state: st, digest: digest, maxStale: r.maxStale(category)}
+	e := &entry{state: st, digest: digest, session: r.sessions.get(k.session), maxStale: r.maxStale(category)}
 	e.mark.Store(&m)
 	if e.err = rec.Facts.verdict(!k.id.IsZero()); e.err == nil {
 		err := r.build(ctx, k, rec.Facts, e)
@@ -352,7 +353,7 @@ func (e *entry) revalidate(m mark) {
 // keep stores an entry unless what is heard or held by now is newer.
 func (r *Resolver) keep(k key, e *entry, m mark, begun instant) {
 	r.memory.Compute(k, func(old *entry, found bool) (*entry, otterOp) {
-		if !r.admissible(e.state, m, begun) {
+		if !r.admissible(e.state, m, begun) || e.session != nil && !e.session.Live() {
 			return old, otterCancel
 		}
 		if found && !old.state.dead.Load() && old.mark.Load().after(m) {
@@ -370,7 +371,7 @@ func (r *Resolver) build(ctx context.Context, k key, f facts, e *entry) error {
 	if !ok {
 		return fault.Newf(fault.Unavailable, "the kind %q is not part of this build", string(c.Kind))
 	}
-	secrets, err := r.secretsOf(ctx, connector.SecretRef{Tenant: k.tenant, Connector: c.ID, Pin: c.Pin})
+	secrets, err := r.secretsOf(ctx, e.session, connector.SecretRef{Tenant: k.tenant, Connector: c.ID, Pin: c.Pin})
 	if err != nil {
 		return err
 	}
@@ -389,26 +390,33 @@ func (r *Resolver) build(ctx context.Context, k key, f facts, e *entry) error {
 	return err
 }
 
-// secretsOf returns the bundle under a pin, read once however many ask.
-func (r *Resolver) secretsOf(ctx context.Context, ref connector.SecretRef) (secret.Map, error) {
+// secretsOf returns the bundle under a pin, read once however many ask with the
+// same right.
+func (r *Resolver) secretsOf(ctx context.Context, session Session, ref connector.SecretRef) (secret.Map, error) {
 	if ref.Pin.IsZero() {
 		return nil, nil
 	}
-	if b, ok := r.pins.GetIfPresent(ref); ok {
+	pin, source := pinKey{ref: ref}, r.o.Secrets
+	if session != nil {
+		pin.session, source = session.ID(), session
+	}
+	if b, ok := r.pins.GetIfPresent(pin); ok {
 		return unpack(b), nil
 	}
-	name := ref.Tenant.String() + "/" + ref.Connector.String() + "/" + ref.Pin.String()
+	name := ref.Tenant.String() + "/" + ref.Connector.String() + "/" + ref.Pin.String() + "/" + strconv.FormatUint(pin.session, 36)
 	ch := r.secrets.DoChan(name, func() (any, error) {
-		if b, ok := r.pins.GetIfPresent(ref); ok {
+		if b, ok := r.pins.GetIfPresent(pin); ok {
 			return unpack(b), nil
 		}
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.o.FlightTimeout)
 		defer cancel()
 		r.Stats.VaultReads.Add(1)
-		b, err := r.o.Secrets.Read(ctx, ref)
+		b, err := source.Read(ctx, ref)
 		switch {
 		case err == nil:
-			r.pins.Set(ref, pack(b.Values))
+			if session == nil || session.Live() {
+				r.pins.Set(pin, pack(b.Values))
+			}
 			return b.Values, nil
 		case fault.CodeOf(err) == fault.NotFound:
 			// A clear answer: deleted or destroyed. It is the operator's deed, and

@@ -235,6 +235,7 @@ func (r *Resolver) Keep(ctx context.Context) error {
 			break
 		}
 		r.renewDue(ctx)
+		r.forgetSessions()
 		now := r.clock.now()
 		if now.since(swept) > time.Minute {
 			swept = now

@@ -215,7 +215,7 @@ func TestUnknownNamesAreNotShared(t *testing.T) {
 	if _, err := r.Resolve(t.Context(), slotOf(1), 0); fault.CodeOf(err) != fault.NotFound {
 		t.Fatal(err)
 	}
-	if _, err := r.Connector(t.Context(), ByID{acme, acmeHQ, other}, 0); fault.CodeOf(err) != fault.NotFound {
+	if _, err := r.Connector(t.Context(), ByID{Tenant: acme, Organization: acmeHQ, Connector: other}, 0); fault.CodeOf(err) != fault.NotFound {
 		t.Fatal(err)
 	}
 	if len(s.entries) != 0 || len(s.revs) != 0 {
@@ -313,7 +313,7 @@ func TestTwoFlightsWhileTheDatabaseWentBack(t *testing.T) {
 	a := ask(r, 0)
 	byID := make(chan error, 1)
 	go func() {
-		_, err := r.Connector(context.Background(), ByID{acme, acmeHQ, theID}, 0)
+		_, err := r.Connector(context.Background(), ByID{Tenant: acme, Organization: acmeHQ, Connector: theID}, 0)
 		byID <- err
 	}()
 	<-reading
@@ -678,7 +678,7 @@ func TestMaxStaleByCategory(t *testing.T) {
 		r := newResolver(t, w, func(o *Options) {
 			o.MaxStaleByCategory = map[providers.Category]time.Duration{slot.Category: 5 * time.Minute}
 		})
-		q := ByID{acme, acmeHQ, theID}
+		q := ByID{Tenant: acme, Organization: acmeHQ, Connector: theID}
 		mustResolve(t, r, 0)
 		if _, err := r.Connector(t.Context(), q, 0); err != nil {
 			t.Fatal(err)

@@ -72,10 +72,10 @@ func TestMemoryOfHotTenants(t *testing.T) {
 	before := heap()
 	for i := range tenants {
 		id := tenant.MustID(fmt.Sprintf("tenant-%05d", i))
-		if _, err := r.Resolve(t.Context(), Slot{id, acmeHQ, providers.Storage}, 0); err != nil {
+		if _, err := r.Resolve(t.Context(), Slot{Tenant: id, Organization: acmeHQ, Category: providers.Storage}, 0); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := r.Resolve(t.Context(), Slot{id, acmeHQ, providers.Email}, 0); err != nil {
+		if _, err := r.Resolve(t.Context(), Slot{Tenant: id, Organization: acmeHQ, Category: providers.Email}, 0); err != nil {
 			t.Fatal(err)
 		}
 	}

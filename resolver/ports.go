@@ -20,6 +20,17 @@ type Secrets interface {
 	Read(ctx context.Context, ref connector.SecretRef) (vault.Bundle, error)
 }
 
+// Session is one caller's own right to read secrets, for processes that hold none
+// themselves. It is one Vault token's: what was read with it belongs to it alone
+// and ends with it.
+type Session interface {
+	Secrets
+	// ID tells sessions apart; never 0, never used again.
+	ID() uint64
+	// Live is false from some moment on, for good.
+	Live() bool
+}
+
 // Shared is the cache between sidecars. It holds records, never secrets. Every
 // error of it is a miss: losing it costs latency only. Implementations bound
 // each call's time themselves (tens of milliseconds) and are safe for

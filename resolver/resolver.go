@@ -10,7 +10,6 @@ import (
 	"github.com/maypok86/otter/v2"
 	"golang.org/x/sync/singleflight"
 
-	"github.com/patchbay-dev/patchbay/connector"
 	"github.com/patchbay-dev/patchbay/internal/fault"
 	"github.com/patchbay-dev/patchbay/internal/secret"
 	"github.com/patchbay-dev/patchbay/providers"
@@ -78,8 +77,10 @@ type Resolver struct {
 	o      Options
 	clock  clock
 	memory *otter.Cache[key, *entry]
-	pins   *otter.Cache[connector.SecretRef, secret.Body]
+	pins   *otter.Cache[pinKey, secret.Body]
 	states *states
+	// sessions are the callers' rights, where the process has none of its own.
+	sessions sessions
 
 	flightMu sync.Mutex
 	flights  map[key]*flight
@@ -122,9 +123,9 @@ func New(o Options) (*Resolver, error) {
 	}
 	// Pins are kept apart from answers, so that an edit that leaves the secrets
 	// alone, and organizations that inherit one connector, cost no Vault read.
-	pins, err := otter.New(&otter.Options[connector.SecretRef, secret.Body]{
+	pins, err := otter.New(&otter.Options[pinKey, secret.Body]{
 		MaximumWeight: uint64(o.MaxBytes/4 + 1),
-		Weigher:       func(_ connector.SecretRef, b secret.Body) uint32 { return uint32(pinOverhead + b.Len()) },
+		Weigher:       func(_ pinKey, b secret.Body) uint32 { return uint32(pinOverhead + b.Len()) },
 	})
 	if err != nil {
 		return nil, fault.New(fault.InvalidArgument, "the memory cannot be made").WithCause(err)
@@ -144,13 +145,13 @@ func New(o Options) (*Resolver, error) {
 // fault.NeedsReauthorization, fault.Conflict (minimum above the database's
 // revision), fault.Unavailable, fault.DeadlineExceeded.
 func (r *Resolver) Resolve(ctx context.Context, s Slot, minimum int64) (Answer, error) {
-	return r.answer(ctx, key{tenant: s.Tenant, org: s.Organization, category: s.Category}, minimum)
+	return r.answer(ctx, key{tenant: s.Tenant, org: s.Organization, category: s.Category, session: r.sessions.of(s.Session)}, minimum)
 }
 
 // Connector answers for one connector by id; an inactive one too. Errors as
 // Resolve's, and fault.NotFound, fault.Inactive.
 func (r *Resolver) Connector(ctx context.Context, q ByID, minimum int64) (Answer, error) {
-	return r.answer(ctx, key{tenant: q.Tenant, org: q.Organization, id: q.Connector}, minimum)
+	return r.answer(ctx, key{tenant: q.Tenant, org: q.Organization, id: q.Connector, session: r.sessions.of(q.Session)}, minimum)
 }
 
 // ResolveAll answers every category that has a default for the slot's
@@ -168,7 +169,7 @@ func (r *Resolver) ResolveAll(ctx context.Context, s Slot, minimum int64) (Set, 
 	var wg sync.WaitGroup
 	for i, c := range categories {
 		wg.Go(func() {
-			a, err := r.Resolve(ctx, Slot{Tenant: s.Tenant, Organization: s.Organization, Category: c.Category}, minimum)
+			a, err := r.Resolve(ctx, Slot{Tenant: s.Tenant, Organization: s.Organization, Category: c.Category, Session: s.Session}, minimum)
 			outcomes[i] = outcome{a, err}
 		})
 	}
@@ -247,8 +248,11 @@ func (r *Resolver) ttl(e *entry) time.Duration {
 	return r.o.TTL
 }
 
-// ended tells whether a minted token in the entry is past its end.
-func (e *entry) ended() bool { return !e.expires.IsZero() && !time.Now().Before(e.expires) }
+// ended tells whether a minted token in the entry is past its end, or the right
+// that its secrets were read with.
+func (e *entry) ended() bool {
+	return !e.expires.IsZero() && !time.Now().Before(e.expires) || e.session != nil && !e.session.Live()
+}
 
 // serve makes the Answer of a fresh entry. A negative one carries revision,
 // source and age beside the error.

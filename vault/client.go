@@ -39,6 +39,20 @@ var _ Store = (*Client)(nil)
 // background: an unreachable Vault is no error here, see Ready.
 // Errors: fault.InvalidArgument, with a violation per problem.
 func Open(ctx context.Context, o Options) (*Client, error) {
+	if o.Auth.Method == AuthCallerJWT {
+		return nil, fault.New(fault.InvalidArgument, "method caller_jwt has no login of its own; see OpenCallers")
+	}
+	c, err := newClient(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	c.login.flight = make(chan struct{}) // the keeper's first attempt is under way
+	c.work.Go(c.keep)
+	return c, nil
+}
+
+// newClient is a Client without login and keeper.
+func newClient(ctx context.Context, o Options) (*Client, error) {
 	o.setDefaults()
 	if err := o.validate(); err != nil {
 		return nil, err
@@ -54,8 +68,6 @@ func Open(ctx context.Context, o Options) (*Client, error) {
 		kick:  make(chan struct{}, 1),
 	}
 	c.ctx, c.cancel = context.WithCancel(context.WithoutCancel(ctx))
-	c.login.flight = make(chan struct{}) // the keeper's first attempt is under way
-	c.work.Go(c.keep)
 	return c, nil
 }
 

@@ -127,7 +127,7 @@ func TestFailedLoginKeepsTheHeldToken(t *testing.T) {
 	s := sharedServer(t)
 	mount := s.kv(t)
 	dir := t.TempDir()
-	a := s.appRole(t, dir, s.policy(t, mount, "pb/"), object{"token_type": "batch", "token_ttl": "4s"})
+	a := s.appRole(t, dir, s.policy(t, mount, "pb/"), object{"token_type": "batch", "token_ttl": "12s"})
 	c := openClient(t, s, mount, a)
 	ready(t, c)
 	ref := someRef("acme")

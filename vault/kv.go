@@ -96,10 +96,18 @@ func reshape(a answer, to any) error {
 	return nil
 }
 
-// latest reads the latest version of an API path. A nil error comes with data;
+// latest reads the latest version of an API path with the held token.
+func (c *Client) latest(ctx context.Context, path string) (Bundle, version, bool, error) {
+	return c.latestBy(ctx, path, c.call)
+}
+
+// caller sends a request with some token; see Client.call.
+type caller func(ctx context.Context, method, path string, body secret.Body, count func()) (answer, error)
+
+// latestBy reads the latest version of an API path. A nil error comes with data;
 // absent is true for the bare 404 of a path that Vault doesn't know.
-func (c *Client) latest(ctx context.Context, path string) (b Bundle, v version, absent bool, err error) {
-	ans, err := c.call(ctx, http.MethodGet, path, secret.Body{}, c.countRead)
+func (c *Client) latestBy(ctx context.Context, path string, call caller) (b Bundle, v version, absent bool, err error) {
+	ans, err := call(ctx, http.MethodGet, path, secret.Body{}, c.countRead)
 	if err != nil {
 		return b, v, false, err
 	}

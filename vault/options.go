@@ -21,6 +21,8 @@ const (
 	AuthKubernetes = "kubernetes"
 	AuthJWT        = "jwt"
 	AuthToken      = "token"
+	// AuthCallerJWT is OpenCallers': every caller's JWT is its own login.
+	AuthCallerJWT = "caller_jwt"
 )
 
 // Auth tells how to log in. Files are read at each login, so that what rotates
@@ -28,7 +30,7 @@ const (
 type Auth struct {
 	Method       string
 	MountPath    string // of the auth method; default its name
-	Role         string // kubernetes, jwt (where empty: the mount's default role)
+	Role         string // kubernetes, jwt, caller_jwt (where empty: the mount's default role)
 	RoleID       string // approle; or RoleIDFile
 	RoleIDFile   string
 	SecretIDFile string // approle; may be absent for roles that bind no secret id
@@ -70,6 +72,9 @@ func (o *Options) setDefaults() {
 	}
 	def(&o.Mount, "secret")
 	def(&o.Prefix, "patchbay")
+	if o.Auth.Method == AuthCallerJWT {
+		def(&o.Auth.MountPath, AuthJWT)
+	}
 	def(&o.Auth.MountPath, o.Auth.Method)
 	if o.Auth.Method == AuthKubernetes {
 		def(&o.Auth.JWTFile, serviceAccountToken)
@@ -125,6 +130,7 @@ func (o *Options) validate() error {
 		need("/auth/jwt_file", o.Auth.JWTFile)
 	case AuthToken:
 		need("/auth/token_file", o.Auth.TokenFile)
+	case AuthCallerJWT:
 	default:
 		bad("/auth/method", "is one of approle, kubernetes, jwt, token")
 	}

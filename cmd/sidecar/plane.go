@@ -19,7 +19,6 @@ import (
 	"github.com/patchbay-dev/patchbay/providers"
 	"github.com/patchbay-dev/patchbay/resolver"
 	"github.com/patchbay-dev/patchbay/tenant"
-	"github.com/patchbay-dev/patchbay/vault"
 )
 
 // program is what a process runs: servers on open listeners and jobs. The first
@@ -141,13 +140,17 @@ type planeOptions struct {
 	kinds   *providers.Registry
 	log     *slog.Logger
 	store   connector.Store
-	secrets vault.Store
-	shared  resolver.Shared // nil: none
-	feed    resolver.Feed   // nil: none; freshness by TTL alone
-	local   net.Listener
-	unix    bool // local is a Unix socket
-	probes  net.Listener
-	redis   func(ctx context.Context) error // nil: none configured
+	secrets interface {
+		resolver.Secrets
+		Ready(ctx context.Context) error
+	}
+	sessions httpapi.Sessions // nil: secrets are read with the process's own right
+	shared   resolver.Shared  // nil: none
+	feed     resolver.Feed    // nil: none; freshness by TTL alone
+	local    net.Listener
+	unix     bool // local is a Unix socket
+	probes   net.Listener
+	redis    func(ctx context.Context) error // nil: none configured
 }
 
 // newPlane wires a data plane: the local API over a resolver, with probes. It
@@ -180,7 +183,7 @@ func newPlane(o planeOptions) (*program, error) {
 	metrics := obs.NewRegistry()
 	resolverMetrics(metrics, answers)
 	local, err := httpapi.NewLocal(httpapi.LocalOptions{
-		Verifier: verifier, Resolver: answers, Categories: o.kinds, Log: o.log, Registry: metrics,
+		Verifier: verifier, Resolver: answers, Sessions: o.sessions, Categories: o.kinds, Log: o.log, Registry: metrics,
 		AllowedHosts: cfg.Local.AllowedHosts, TrustedForwarders: cfg.Local.TrustedForwarders,
 		TokenFile: cfg.Local.TokenFile, Deadline: cfg.Local.Deadline, UnixSocket: o.unix,
 	})

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -26,6 +27,7 @@ import (
 type upstreams struct {
 	store   *postgres.Store
 	secrets *vault.Client
+	callers *vault.Callers     // instead of secrets, where every caller brings its own right
 	redis   *rediscache.Client // nil: none configured
 }
 
@@ -49,7 +51,12 @@ func (u *upstreams) open(ctx context.Context, cfg *config.Config, log *slog.Logg
 	if u.store, err = postgres.Open(ctx, postgres.Options{URL: url, MaxConns: int32(cfg.Postgres.MaxConns), Log: log}); err != nil {
 		return fmt.Errorf("postgres.url_file: %w", err)
 	}
-	if u.secrets, err = vault.Open(ctx, vaultOptions(cfg)); err != nil {
+	if o := vaultOptions(cfg); o.Auth.Method == vault.AuthCallerJWT {
+		u.callers, err = vault.OpenCallers(ctx, o)
+	} else {
+		u.secrets, err = vault.Open(ctx, o)
+	}
+	if err != nil {
 		return fmt.Errorf("vault: %w", err)
 	}
 	redis, err := cfg.Redis.URL()
@@ -84,6 +91,9 @@ func (u *upstreams) close() {
 	if u.secrets != nil {
 		_ = u.secrets.Close() // on the way out
 	}
+	if u.callers != nil {
+		_ = u.callers.Close() // on the way out
+	}
 	if u.store != nil {
 		_ = u.store.Close() // on the way out
 	}
@@ -110,6 +120,13 @@ func localListener(ctx context.Context, cfg *config.Config) (net.Listener, error
 	return listener(ctx, cfg.Local.Listen, "PATCHBAY_LOCAL_LISTEN")
 }
 
+// sessions gives the local API's callers their own rights in Vault.
+type sessions struct{ callers *vault.Callers }
+
+func (s sessions) Session(jwt string, until time.Time) resolver.Session {
+	return s.callers.Session(jwt, until)
+}
+
 func runServe(ctx context.Context, s streams, cfg *config.Config) error {
 	log := obs.NewLogger(s.err, cfg.Log.Level)
 	kinds, err := builtin.Registry()
@@ -132,8 +149,14 @@ func runServe(ctx context.Context, s streams, cfg *config.Config) error {
 	}
 	defer u.close()
 	o := planeOptions{
-		config: cfg, issuers: issuersOf(cfg), kinds: kinds, log: log, store: u.store, secrets: u.secrets,
+		config: cfg, issuers: issuersOf(cfg), kinds: kinds, log: log, store: u.store,
 		local: local, unix: cfg.Local.Socket != "", probes: probes,
+	}
+	counters := u.secrets
+	if u.callers != nil {
+		o.secrets, o.sessions, counters = u.callers, sessions{u.callers}, u.callers.Client()
+	} else {
+		o.secrets = u.secrets
 	}
 	if u.redis != nil {
 		o.shared, o.feed, o.redis = u.redis, u.redis, u.redis.Ping
@@ -142,7 +165,7 @@ func runServe(ctx context.Context, s streams, cfg *config.Config) error {
 	if err != nil {
 		return err
 	}
-	vaultMetrics(p.metrics, u.secrets)
+	vaultMetrics(p.metrics, counters)
 	p.announce = func() error {
 		log.Info("the local API is up", "address", local.Addr().String(), "probes", probes.Addr().String())
 		return nil

@@ -92,7 +92,7 @@ var homes = []struct {
 	{"golang.org/x/oauth2", []string{"providers/oauth/..."}, "its RetrieveError prints the upstream's body"},
 	{"github.com/spf13/cobra", []string{"cmd/sidecar"}, "commands and wiring only"},
 	{"github.com/prometheus/client_golang", []string{"internal/obs"}, "label values are collapsed there"},
-	{"github.com/maypok86/otter", []string{"resolver", "tenant"}, "bounded memories are sized where what they hold is known"},
+	{"github.com/maypok86/otter", []string{"resolver", "tenant", "vault"}, "bounded memories are sized where what they hold is known"},
 	{"github.com/goccy/go-yaml", []string{"internal/config", "datafile", "providers/httpkind"}, "strict decoding with positions is done where the schema is known"},
 	{"github.com/aws/aws-sdk-go-v2", []string{"providers/builtin/s3", "client/..."}, "one kind, one SDK"},
 	{"github.com/wneessen/go-mail", []string{"providers/builtin/smtp", "client/..."}, "one kind, one SDK"},

@@ -23,6 +23,7 @@ var revealing = map[string]struct {
 	"resolver/memory.go":            {2, "packs a bundle that is held, and unpacks it"},
 	"resolver/rediscache/client.go": {1, "connects"},
 	"vault/bundle.go":               {1, "digests what an import brought, keyed"},
+	"vault/callers.go":              {1, "exchanges a caller's JWT for its Vault token"},
 	"vault/codec.go":                {2, "encodes and decodes a bundle"},
 	"vault/kv.go":                   {1, "writes a bundle to Vault"},
 	"vault/login.go":                {1, "logs in"},

@@ -113,8 +113,8 @@ type Vault struct {
 
 // VaultAuth says how to log in to Vault.
 type VaultAuth struct {
-	Method       string       `yaml:"method"` // kubernetes, approle, jwt, token
-	Role         string       `yaml:"role"`   // of kubernetes and jwt
+	Method       string       `yaml:"method"` // kubernetes, approle, jwt, token, caller_jwt
+	Role         string       `yaml:"role"`   // of kubernetes, jwt and caller_jwt
 	Mount        string       `yaml:"mount"`  // of the auth method; "" means its own name
 	RoleID       secret.Value `yaml:"role_id"`
 	RoleIDFile   string       `yaml:"role_id_file" file:"public"`

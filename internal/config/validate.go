@@ -25,7 +25,7 @@ var (
 	pathGrammar      = regexp.MustCompile(`^[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*$`)
 	levels           = []string{"debug", "info", "warn", "error"}
 	redisModes       = []string{"standalone", "sentinel", "cluster"}
-	vaultMethods     = []string{"kubernetes", "approle", "jwt", "token"}
+	vaultMethods     = []string{"kubernetes", "approle", "jwt", "token", "caller_jwt"}
 )
 
 func (l *loader) validate(m Mode) {
@@ -270,6 +270,7 @@ func (l *loader) vault() {
 	uses := map[string][]string{
 		"kubernetes": {"role", "jwt_file"}, "jwt": {"role", "jwt_file"},
 		"approle": {"role_id", "role_id_file", "secret_id_file"}, "token": {"token_file"},
+		"caller_jwt": {"role"},
 	}
 	switch a.Method {
 	case "kubernetes":
@@ -409,6 +410,9 @@ func (l *loader) required(m Mode) {
 	need("postgres.url_file", c.Postgres.URLFile != "", ModeServe, ModeAdmin, ModeImport, ModeMigrate)
 	need("vault.address", c.Vault.Address != "", ModeServe, ModeAdmin, ModeImport)
 	need("vault.auth.method", c.Vault.Auth.Method != "", ModeServe, ModeAdmin, ModeImport)
+	if c.Vault.Auth.Method == "caller_jwt" && (m == ModeAdmin || m == ModeImport) {
+		l.bad("vault.auth.method", "caller_jwt is for sidecar serve, whose callers bring a JWT; sidecar "+string(m)+" has none")
+	}
 }
 
 func sortedKeys[V any](m map[string]V) []string {
