@@ -41,7 +41,7 @@ func TestOutageOfEverything(t *testing.T) {
 			p := f.newPair("initech")
 			cold := f.newPair("umbrella")
 			s := f.serve()
-			fresh := s.get("/v1/resolve/storage", p.token)
+			s.get("/v1/resolve/storage", p.token)
 			if a := s.get("/v1/resolve/email", p.token); a.code != http.StatusNotFound {
 				t.Fatalf("%d %s", a.code, a.body)
 			}
@@ -70,7 +70,7 @@ func TestOutageOfEverything(t *testing.T) {
 			if s.probe("/readyz") != http.StatusOK {
 				t.Error("not ready without Redis")
 			}
-			fresh = s.get("/v1/resolve/storage", p.token)
+			fresh := s.get("/v1/resolve/storage", p.token)
 			pg, vault := way(t, f.pg), way(t, f.vault)
 			pg.down()
 			vault.down()
