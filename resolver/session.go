@@ -37,7 +37,7 @@ func (s *sessions) get(id uint64) Session {
 		return nil
 	}
 	if x, ok := s.known.Load(id); ok {
-		return x.(Session)
+		return x.(Session) //nolint:forcetypeassert // of stores nothing else
 	}
 	return forgotten(id)
 }
@@ -57,7 +57,7 @@ func (r *Resolver) forgetSessions() {
 	callers := false
 	r.sessions.known.Range(func(id, x any) bool {
 		callers = true
-		if !x.(Session).Live() {
+		if !x.(Session).Live() { //nolint:forcetypeassert // of stores nothing else
 			r.sessions.known.Delete(id)
 		}
 		return true

@@ -317,6 +317,10 @@ func cleanPath(s string) bool {
 }
 
 func (l *loader) cache() {
+	// A default that nobody wrote follows what somebody did.
+	if !l.given("cache.negative_ttl") && l.c.Cache.TTL > 0 {
+		l.c.Cache.NegativeTTL = min(l.c.Cache.NegativeTTL, l.c.Cache.TTL)
+	}
 	c := l.c.Cache
 	switch {
 	case c.TTL < time.Second:
