@@ -1,6 +1,7 @@
 package resolver
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
@@ -118,7 +119,7 @@ func orNull(s string) *string {
 // never change under one pin) and expires_at, so no secret goes into it.
 func encodeBody(f facts, b providers.Backend) (secret.Body, string, error) {
 	c := f.Connector
-	head, err := json.Marshal(bodyConnector{
+	head, err := plainJSON(bodyConnector{
 		ID: c.ID, ExternalID: orNull(c.ExternalID), Name: c.Name, Category: c.Category, Kind: c.Kind,
 		Organization: orNull(c.Organization.String()), Inherited: f.Inherited, Active: c.Active, Version: c.Version,
 	})
@@ -150,7 +151,7 @@ func encodeBody(f facts, b providers.Backend) (secret.Body, string, error) {
 		if i > 0 {
 			out = append(out, ',')
 		}
-		label, err := json.Marshal(name)
+		label, err := plainJSON(name)
 		if err != nil {
 			return secret.Body{}, "", fault.New(fault.Internal, "the config cannot be encoded").WithCause(err)
 		}
@@ -158,10 +159,10 @@ func encodeBody(f facts, b providers.Backend) (secret.Body, string, error) {
 		v, isSecret := b.Secrets[name]
 		var value []byte
 		if isSecret {
-			value, err = json.Marshal(v.Reveal())
+			value, err = plainJSON(v.Reveal())
 			part(label)
 		} else {
-			value, err = json.Marshal(b.Params[name])
+			value, err = plainJSON(b.Params[name])
 			part(label)
 			part(value)
 		}
@@ -175,4 +176,16 @@ func encodeBody(f facts, b providers.Backend) (secret.Body, string, error) {
 	out = append(out, freshTail...)
 	etag := `"` + base64.RawURLEncoding.EncodeToString(tag.Sum(nil)[:18]) + `"`
 	return secret.NewBody(slices.Clone(out)), etag, nil // without what append kept in reserve
+}
+
+// plainJSON is json.Marshal without its escapes for HTML: the answer is no web
+// page, and whoever reads a password off a terminal should find no \u0026 in it.
+func plainJSON(v any) ([]byte, error) {
+	var out bytes.Buffer
+	e := json.NewEncoder(&out)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(v); err != nil {
+		return nil, err
+	}
+	return bytes.TrimSuffix(out.Bytes(), []byte("\n")), nil
 }
