@@ -163,7 +163,7 @@ func (l *Local) session(r *request) resolver.Session {
 	if l.o.Sessions == nil {
 		return nil
 	}
-	return l.o.Sessions.Session(utils.UnsafeString(r.token), r.env.ExpiresAt())
+	return l.o.Sessions.Session(utils.UnsafeString(r.token), r.env.ExpiresAt().Add(tenant.Leeway))
 }
 
 // lost tells whether a failure may be that of a right which ended on the way: a
@@ -208,7 +208,7 @@ func (l *Local) resolveAll(r *request) error {
 	}
 	slot := resolver.Slot{Tenant: r.env.Tenant(), Organization: r.org, Session: l.session(r)}
 	set, err := l.o.Resolver.ResolveAll(r.ctx, slot, r.minimum)
-	if slot.Session != nil && !slot.Session.Live() { // some parts may have been read before it ended
+	if (err != nil || len(set.Errors) > 0) && slot.Session != nil && !slot.Session.Live() {
 		slot.Session = l.session(r)
 		set, err = l.o.Resolver.ResolveAll(r.ctx, slot, r.minimum)
 	}

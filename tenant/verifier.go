@@ -18,8 +18,8 @@ import (
 const (
 	// MaxTokenBytes is the longest token that is looked at.
 	MaxTokenBytes = 16 << 10
-	// leeway is the clock skew that exp and nbf are given.
-	leeway = 30 * time.Second
+	// Leeway is the clock skew that exp and nbf are given.
+	Leeway = 30 * time.Second
 	// sweepEvery is how often dead tokens leave the memory.
 	sweepEvery = time.Minute
 	// latest bounds exp and nbf: 9999-12-31, the last day that RFC 3339 can write.
@@ -117,7 +117,7 @@ func newIssuer(conf Issuer, o VerifierOptions) *issuer {
 		pin:     ID{conf.Tenant}, // its grammar was validated
 		roleMap: o.RoleMap,
 		validator: jwt.NewValidator(
-			jwt.WithExpirationRequired(), jwt.WithLeeway(leeway), jwt.WithTimeFunc(o.Clock),
+			jwt.WithExpirationRequired(), jwt.WithLeeway(Leeway), jwt.WithTimeFunc(o.Clock),
 			jwt.WithIssuer(conf.Issuer), jwt.WithAudience(conf.Audiences...)),
 		refresher: &refresher{
 			issuer: conf.Issuer, src: src, remote: remote, nameless: nameless,

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -41,7 +42,12 @@ func OpenCallers(ctx context.Context, o Options) (*Callers, error) {
 	if err != nil {
 		return nil, err
 	}
-	sessions, err := otter.New(&otter.Options[[sha256.Size]byte, *Session]{MaximumSize: maxCallers})
+	sessions, err := otter.New(&otter.Options[[sha256.Size]byte, *Session]{
+		MaximumSize: maxCallers,
+		// One that falls out ends, so that whoever else holds it lets go: made-up or
+		// one-time tokens must not pile up until they expire.
+		OnDeletion: func(e otter.DeletionEvent[[sha256.Size]byte, *Session]) { e.Value.end() },
+	})
 	if err != nil {
 		return nil, fault.New(fault.InvalidArgument, "the memory for callers cannot be made").WithCause(err)
 	}
@@ -132,11 +138,11 @@ func (s *Session) Live() bool {
 func (s *Session) end() { s.ended.Store(true) }
 
 // Read returns the bundle at ref's path, read with the caller's right.
-// Errors: as Store.Read, and fault.PermissionDenied where Vault does not accept
-// the caller's JWT.
+// Errors: as Store.Read; fault.Unavailable also where Vault does not accept the
+// caller's JWT, since its answer does not tell a bad token from a bad role.
 //
-// A 403 ends the session when its token is old enough to have been revoked; the
-// next one logs in again. That of a fresh token is Vault's word on the path.
+// A 403 ends the session when Vault has taken its token back; the next one logs
+// in again. Else it is Vault's word on the path, and concerns that path alone.
 func (s *Session) Read(ctx context.Context, ref connector.SecretRef) (Bundle, error) {
 	path, err := BundlePath(s.c.dataBase(), ref)
 	if err != nil {
@@ -158,12 +164,19 @@ func (s *Session) call(ctx context.Context, method, path string, body secret.Bod
 	ans, err := s.c.send(ctx, l.token, method, path, body)
 	if err == nil && ans.status == http.StatusForbidden {
 		s.c.refusals.Add(1)
-		if s.c.o.Clock().Sub(l.issued) > refusedFor {
+		if s.c.o.Clock().Sub(l.issued) > refusedFor && s.takenBack(ctx, l) {
 			s.end()
 		}
 		return answer{}, statusFault(http.StatusForbidden)
 	}
 	return ans, err
+}
+
+// takenBack asks whether Vault still knows the token. The default policy lets
+// every token ask that of itself; without it, a refusal counts as one of the token.
+func (s *Session) takenBack(ctx context.Context, l *lease) bool {
+	ans, err := s.c.send(ctx, l.token, http.MethodGet, "auth/token/lookup-self", secret.Body{})
+	return err == nil && ans.status == http.StatusForbidden
 }
 
 // token is the session's Vault token. Callers share a login; one that failed is
@@ -216,7 +229,7 @@ func (s *Session) login(flight chan struct{}) {
 	} else {
 		s.c.loginFailures.Add(1)
 		wait := s.c.o.BackoffMin
-		if fault.CodeOf(err) == fault.PermissionDenied {
+		if errors.Is(err, errRefused) {
 			wait = refusedFor
 		}
 		s.retryAt = s.c.o.Clock().Add(wait)
@@ -241,7 +254,7 @@ func (s *Session) logIn(ctx context.Context) (*lease, error) {
 	case err != nil:
 		return nil, err
 	case ans.status == http.StatusBadRequest || ans.status == http.StatusForbidden || ans.status == http.StatusUnauthorized:
-		return nil, fault.New(fault.PermissionDenied, "Vault does not accept this token").WithCause(statusError{ans.status})
+		return nil, fault.New(fault.Unavailable, "Vault does not accept this caller's token").WithCause(refused{statusError{ans.status}})
 	case ans.status != http.StatusOK:
 		return nil, statusFault(ans.status)
 	}

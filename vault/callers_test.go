@@ -2,6 +2,7 @@ package vault_test
 
 import (
 	"context"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -109,7 +110,7 @@ func TestCallersThatVaultRefuses(t *testing.T) {
 	s := c.Session(forged, until)
 	for range 5 {
 		_, err := s.Read(t.Context(), ref)
-		if fault.CodeOf(err) != fault.PermissionDenied {
+		if fault.CodeOf(err) != fault.Unavailable {
 			t.Fatalf("a forged JWT: %v", err)
 		}
 		if strings.Contains(err.Error()+fault.Message(err), forged) {
@@ -120,7 +121,7 @@ func TestCallersThatVaultRefuses(t *testing.T) {
 		t.Errorf("%d logins of a JWT that Vault refuses", n)
 	}
 	aud := c.Session(v.key.token(t, object{"tenant_id": "acme", "aud": "another", "exp": until.Unix()}), until)
-	if _, err := aud.Read(t.Context(), ref); fault.CodeOf(err) != fault.PermissionDenied {
+	if _, err := aud.Read(t.Context(), ref); fault.CodeOf(err) != fault.Unavailable {
 		t.Errorf("another audience: %v", err)
 	}
 }
@@ -168,6 +169,13 @@ func TestCallersTokenTakenBack(t *testing.T) {
 	if _, err := s.Read(t.Context(), ref); err != nil {
 		t.Fatal(err)
 	}
+	// A path that is forbidden for good ends nothing, however old the token.
+	clock.add(time.Minute)
+	forbidden := someRef("globex")
+	put(t, v.writer, forbidden)
+	if _, err := s.Read(t.Context(), forbidden); fault.CodeOf(err) != fault.Unavailable || !s.Live() {
+		t.Errorf("a forbidden path: %v, live %v", err, s.Live())
+	}
 	v.admin(t, "PUT", "sys/leases/revoke-prefix/auth/"+v.auth+"/login", object{})
 	clock.add(time.Minute)
 	if _, err := s.Read(t.Context(), ref); fault.CodeOf(err) != fault.Unavailable || s.Live() {
@@ -176,6 +184,28 @@ func TestCallersTokenTakenBack(t *testing.T) {
 	if _, err := c.Session(jwt, until).Read(t.Context(), ref); err != nil {
 		t.Errorf("the next session: %v", err)
 	}
+}
+
+// Tokens that are seen once don't pile up: a session that falls out has ended.
+func TestCallersAreBounded(t *testing.T) {
+	t.Parallel()
+	v := newCallerVault(t, sharedServer(t), "1h")
+	c := v.open(t)
+	const seen, remembered = 40_000, 16 << 10
+	until := time.Now().Add(time.Hour)
+	sessions := make([]*vault.Session, seen)
+	for i := range sessions {
+		sessions[i] = c.Session(strconv.Itoa(i), until)
+	}
+	eventually(t, "what fell out has ended", func() bool {
+		live := 0
+		for _, s := range sessions {
+			if s.Live() {
+				live++
+			}
+		}
+		return live <= remembered
+	})
 }
 
 // A Vault that is away costs a caller its answer, not its session.
