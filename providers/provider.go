@@ -5,12 +5,13 @@ import (
 	"maps"
 	"time"
 
+	"github.com/patchbay-dev/patchbay/internal/fault"
 	"github.com/patchbay-dev/patchbay/internal/secret"
 )
 
 // Provider is the Go implementation of a kind. Implementations are stateless
-// and safe for concurrent use; what they need beyond a Config (dialers,
-// endpoints) is given to their constructors. Embed [Base] for the no-op methods.
+// and safe for concurrent use; what they need beyond a Config (a way to the
+// network, endpoints) comes by [Binder]. Embed [Base] for the no-op methods.
 type Provider interface {
 	// Schema describes the kind. It returns the same pointer every time; nobody
 	// modifies it.
@@ -19,8 +20,9 @@ type Provider interface {
 	// for kinds without tokens. Errors: fault.NeedsReauthorization,
 	// fault.Unavailable.
 	Backend(ctx context.Context, c Config) (Backend, error)
-	// TestConnection reports how far the config works. It blocks for at most
-	// 15 s. A test that ran and failed is a report, not an error.
+	// TestConnection reports how far the config works; see [NewTest]. It blocks
+	// for at most [TestTimeout]. A test that ran and failed is a report, not an
+	// error: an error means that it could not run.
 	TestConnection(ctx context.Context, c Config, o TestOptions) (TestReport, error)
 	// Activate and Deactivate run when the lifecycle does; an error stops it.
 	Activate(ctx context.Context, c Config) error
@@ -36,6 +38,36 @@ type Config struct {
 	Kind    Kind
 	Params  map[string]any // canonical values, see Schema.Decode
 	Secrets secret.Map
+	// Tokens gives the connector's access token; nil where the kind mints none, or
+	// where nothing is stored yet.
+	Tokens TokenSource
+}
+
+// Text returns a param's text, "" when it is unset or none.
+func (c Config) Text(name string) string {
+	s, _ := c.Params[name].(string)
+	return s
+}
+
+// Int returns a whole number, 0 when it is unset or none.
+func (c Config) Int(name string) int64 {
+	n, _ := c.Params[name].(int64)
+	return n
+}
+
+// Bool returns a truth value, false when it is unset or none.
+func (c Config) Bool(name string) bool {
+	b, _ := c.Params[name].(bool)
+	return b
+}
+
+// Token asks Tokens. Errors: *TokenError, CodeConsentMissing without Tokens.
+func (c Config) Token(ctx context.Context) (Token, error) {
+	if c.Tokens == nil {
+		return Token{}, &TokenError{Code: CodeConsentMissing,
+			Err: fault.New(fault.NeedsReauthorization, "no account is connected yet")}
+	}
+	return c.Tokens.Token(ctx)
 }
 
 // Backend is the resolved answer: a complete config, ready for an SDK.
@@ -46,12 +78,15 @@ type Backend struct {
 	Secrets secret.Map
 	// ExpiresAt is when a minted token ends; zero when nothing expires.
 	ExpiresAt time.Time
+	// RefreshAt is when the backend should be made anew, so that a fresh token is
+	// at hand before the old one ends; zero when nothing expires.
+	RefreshAt time.Time
 }
 
 // Base implements the optional methods of Provider as no-ops.
 type Base struct{}
 
-// TestConnection reports a single skipped step.
+// TestConnection reports that there is nothing to test.
 func (Base) TestConnection(context.Context, Config, TestOptions) (TestReport, error) {
 	return TestReport{OK: true, Message: "This kind has no connection test", Steps: []TestStep{}}, nil
 }
@@ -67,37 +102,24 @@ func (Base) ImportConfig(_ context.Context, raw map[string]any) (map[string]any,
 	return raw, nil
 }
 
-// TestOptions says how deep a test may go.
-type TestOptions struct {
-	Level int // 1 reach and authenticate; 2 the permission needed; 3 write or send
-}
-
-// TestReport is the outcome of a connection test. It holds no secret.
-type TestReport struct {
-	OK      bool       `json:"ok"`
-	Message string     `json:"message"`
-	Level   int        `json:"level"`
-	Steps   []TestStep `json:"steps"`
-}
-
-// TestStep is one step of a test.
-type TestStep struct {
-	Name   string `json:"name"`
-	Status string `json:"status"` // ok, warn, fail, skip
-	Code   string `json:"code,omitempty"`
-	MS     int64  `json:"ms"`
-	Hint   string `json:"hint,omitempty"`
-	Fix    *Fix   `json:"fix,omitempty"`
-}
-
-// Fix is a change of params that one click applies.
-type Fix struct {
-	Label  string         `json:"label"`
-	Params map[string]any `json:"params"`
-}
-
 // Direct is the Backend of kinds whose answer is their config as it is. The
 // result shares no map with c.
 func Direct(c Config) Backend {
 	return Backend{Params: maps.Clone(c.Params), Secrets: c.Secrets.Clone()}
+}
+
+// WithToken is Direct with the access token as the secret access_token, and with
+// its end. Errors: *TokenError.
+func WithToken(ctx context.Context, c Config) (Backend, error) {
+	t, err := c.Token(ctx)
+	if err != nil {
+		return Backend{}, err
+	}
+	b := Direct(c)
+	if b.Secrets == nil {
+		b.Secrets = secret.Map{}
+	}
+	b.Secrets["access_token"] = t.Access
+	b.ExpiresAt, b.RefreshAt = t.ExpiresAt, t.RefreshAt
+	return b, nil
 }

@@ -116,6 +116,24 @@ func NewRegistry(ps ...Provider) (*Registry, error) {
 	return r, nil
 }
 
+// Bind returns the registry with the kinds that are Binders bound to rt. A kind
+// that isn't bound has no way to the network and says so in its tests.
+func (r *Registry) Bind(rt Runtime) *Registry {
+	out := &Registry{byName: make(map[string]Provider, len(r.byName)), categories: r.categories}
+	bound := make(map[Kind]Provider, len(r.kinds))
+	for _, p := range r.kinds {
+		if b, ok := p.(Binder); ok {
+			p = b.Bind(rt)
+		}
+		bound[p.Schema().Kind] = p
+		out.kinds = append(out.kinds, p)
+	}
+	for name, p := range r.byName {
+		out.byName[name] = bound[p.Schema().Kind]
+	}
+	return out
+}
+
 // Lookup finds a provider by kind or alias.
 func (r *Registry) Lookup(kind string) (Provider, bool) {
 	p, ok := r.byName[kind]

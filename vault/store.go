@@ -49,14 +49,9 @@ type Store interface {
 	Close() error
 }
 
-// Bundle is all secrets of a connector at one moment.
-type Bundle struct {
-	Values secret.Map
-	// Imported holds, per secret name, a digest (see ImportDigest) of the value
-	// that the last data-file import brought. It lives here because a digest of
-	// a weak secret must not be in Postgres either.
-	Imported map[string]string
-}
+// Bundle is all secrets of a connector at one moment; see [ImportDigest] for
+// what Imported holds.
+type Bundle = connector.Bundle
 
 // Stored is one bundle as the sweeper sees it.
 type Stored struct {

@@ -15,8 +15,10 @@ func Providers() []providers.Provider {
 }
 
 // Registry returns the built-in kinds together with those that the program's
-// packages gave to providers.Register. Errors: see providers.NewRegistry; a
+// packages gave to providers.Register, and more (declared ones). Nothing is
+// bound yet: see [providers.Registry.Bind]. Errors: see providers.NewRegistry; a
 // custom kind may not take a built-in one's name.
-func Registry() (*providers.Registry, error) {
-	return providers.NewRegistry(append(Providers(), providers.Registered()...)...)
+func Registry(more ...providers.Provider) (*providers.Registry, error) {
+	all := append(Providers(), providers.Registered()...)
+	return providers.NewRegistry(append(all, more...)...)
 }
