@@ -73,6 +73,10 @@ type GrantRef struct {
 	Tenant    tenant.ID
 	Connector ID
 	Pin       Pin
+	// GrantVersion is what the database said of the grant when the config was
+	// read. A token of a lower version is of an earlier consent or refresh and is
+	// not served; one of a higher version is newer than that reading.
+	GrantVersion int64
 }
 
 // Tokens gives connectors their access tokens. Package providers/oauth

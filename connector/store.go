@@ -67,6 +67,8 @@ type Snapshot struct {
 	// or none was active.
 	Inherited bool
 	Grant     GrantStatus // of the connector's OAuth2 grant
+	// GrantVersion is the grant's version as last settled, 0 without one.
+	GrantVersion int64
 }
 
 // OrganizationStatus says what the store knows of an organization id.
