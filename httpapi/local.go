@@ -217,8 +217,9 @@ type request struct {
 	category providers.Category
 	conn     connector.ID
 	source   resolver.Source
-	partial  error // what an answer lacks, for the log
-	broken   bool  // partial holds an internal error
+	negative resolver.Answer // what an error that is an answer tells of itself; without a source none is
+	partial  error           // what an answer lacks, for the log
+	broken   bool            // partial holds an internal error
 	scratch  [20]byte
 }
 
@@ -262,6 +263,9 @@ func (l *Local) serve(c *fiber.Ctx, pattern string, m *obs.Route, h func(*reques
 	err := l.run(r, h)
 	if err != nil {
 		writeProblem(c, err, r.requestID())
+		if r.negative.Source != "" {
+			l.tell(r, r.negative)
+		}
 		if errors.Is(err, fault.Malformed) {
 			// Where such a request ends is in doubt too: what follows on the
 			// connection may be a part of it.

@@ -34,6 +34,7 @@ type table struct {
 	slots map[resolver.Slot]resolver.Answer
 	ids   map[resolver.ByID]resolver.Answer
 	errs  map[providers.Category]error
+	told  resolver.Answer // what errors tell of themselves
 	hang  bool
 }
 
@@ -43,7 +44,7 @@ func (m *table) Resolve(ctx context.Context, s resolver.Slot, minimum int64) (re
 		return resolver.Answer{}, ctx.Err()
 	}
 	if err := m.errs[s.Category]; err != nil {
-		return resolver.Answer{}, err
+		return m.told, err
 	}
 	a, ok := m.slots[s]
 	switch {

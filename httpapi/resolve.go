@@ -152,6 +152,7 @@ func (l *Local) resolve(r *request) error {
 		a, err = l.o.Resolver.Resolve(r.ctx, slot, r.minimum)
 	}
 	if err != nil {
+		r.negative = a
 		return err
 	}
 	l.write(r, a)
@@ -195,6 +196,7 @@ func (l *Local) connector(r *request) error {
 		a, err = l.o.Resolver.Connector(r.ctx, q, r.minimum)
 	}
 	if err != nil {
+		r.negative = a
 		return err
 	}
 	l.write(r, a)
@@ -213,6 +215,9 @@ func (l *Local) resolveAll(r *request) error {
 		set, err = l.o.Resolver.ResolveAll(r.ctx, slot, r.minimum)
 	}
 	if err != nil {
+		if len(set.Negative) > 0 {
+			r.negative = set.Negative[0]
+		}
 		return err
 	}
 	a, err := compose(set, r)
@@ -224,10 +229,21 @@ func (l *Local) resolveAll(r *request) error {
 }
 
 // compose joins the answers of a set into one. It is as old, as far and as stale
-// as its worst part. Its ETag covers the parts' and the codes of errors, so that
+// as its worst part, a negative one too: that nothing else answers is a part of
+// what it says. Its ETag covers the parts' and the codes of errors, so that
 // it moves exactly when one of them does.
 func compose(set resolver.Set, r *request) (resolver.Answer, error) {
 	out := resolver.Answer{Source: resolver.FromMemory, Revision: set.Revision}
+	worst := func(a resolver.Answer) {
+		if rank(a.Source) > rank(out.Source) {
+			out.Source = a.Source
+		}
+		out.Age = max(out.Age, a.Age)
+		out.Stale = out.Stale || a.Stale
+	}
+	for _, a := range set.Negative {
+		worst(a)
+	}
 	var body bytes.Buffer
 	sum := sha256.New()
 	body.WriteString(`{"backends":{`)
@@ -240,11 +256,7 @@ func compose(set resolver.Set, r *request) (resolver.Answer, error) {
 		body.WriteString(`"` + string(category) + `":`)
 		body.Write(a.Body.Reveal())
 		sum.Write([]byte("a\x00" + string(category) + "\x00" + a.ETag + "\x00"))
-		if rank(a.Source) > rank(out.Source) {
-			out.Source = a.Source
-		}
-		out.Age = max(out.Age, a.Age)
-		out.Stale = out.Stale || a.Stale
+		worst(a)
 	}
 	problems := make(map[providers.Category]Problem, len(set.Errors))
 	for _, category := range slices.Sorted(maps.Keys(set.Errors)) {
@@ -281,11 +293,25 @@ func rank(s resolver.Source) int {
 // write sends an answer, or 304 when the caller holds it. It allocates nothing:
 // the body goes out as it is held.
 func (l *Local) write(r *request, a resolver.Answer) {
-	r.source = a.Source
-	l.sources[rank(a.Source)].Inc()
 	h := &r.c.Response().Header
 	h.SetCanonical(keyETag, utils.UnsafeBytes(a.ETag))
 	h.SetCanonical(keyCacheControl, noStore)
+	l.tell(r, a)
+	if r.wanted.noneMatch && matches(r.c.Request().Header.PeekAll(fiber.HeaderIfNoneMatch), a.ETag) {
+		r.c.Status(fiber.StatusNotModified)
+		return
+	}
+	h.SetContentType(fiber.MIMEApplicationJSON)
+	r.c.Response().SetBodyRaw(a.Body.Reveal())
+}
+
+// tell writes and counts what an answer says of itself, a negative one too: a
+// caller that wrote at a revision has to see whether "no default" is older, and
+// an operator how much of what is served is stale.
+func (l *Local) tell(r *request, a resolver.Answer) {
+	r.source = a.Source
+	l.sources[rank(a.Source)].Inc()
+	h := &r.c.Response().Header
 	h.SetCanonical(keySource, utils.UnsafeBytes(string(a.Source)))
 	h.SetCanonical(keyAge, strconv.AppendInt(r.scratch[:0], int64(a.Age/time.Second), 10))
 	h.SetCanonical(keyRevision, strconv.AppendInt(r.scratch[:0], a.Revision, 10))
@@ -295,12 +321,6 @@ func (l *Local) write(r *request, a resolver.Answer) {
 	} else {
 		h.SetCanonical(keyStale, no)
 	}
-	if r.wanted.noneMatch && matches(r.c.Request().Header.PeekAll(fiber.HeaderIfNoneMatch), a.ETag) {
-		r.c.Status(fiber.StatusNotModified)
-		return
-	}
-	h.SetContentType(fiber.MIMEApplicationJSON)
-	r.c.Response().SetBodyRaw(a.Body.Reveal())
 }
 
 // Names and values of an answer's headers as the server wants them, so that

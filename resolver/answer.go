@@ -50,7 +50,11 @@ type Answer struct {
 
 // Set is the answer for all categories of an organization.
 type Set struct {
-	Answers  map[providers.Category]Answer
-	Errors   map[providers.Category]error
+	Answers map[providers.Category]Answer
+	Errors  map[providers.Category]error
+	// Negative is what the negative answers among the parts tell of themselves:
+	// that nothing answers for a category may be old or stale too. Beside an error
+	// it is that error's, empty when it is no answer.
+	Negative []Answer
 	Revision int64
 }

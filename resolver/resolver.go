@@ -138,7 +138,8 @@ func New(o Options) (*Resolver, error) {
 
 // Resolve answers a slot with nothing older than revision minimum (0: any).
 // With a negative answer (no default, suspended, unknown) the Answer still tells
-// its revision, age and whether it is stale. A caller's end of ctx ends only its
+// its source, revision, age and whether it is stale; with any other error it is
+// zero. A caller's end of ctx ends only its
 // own waiting; one whose deadline passes is served what is held, as stale.
 // Errors: fault.NotFound (unknown tenant), fault.NoDefaultConnector,
 // fault.TenantSuspended, fault.PermissionDenied (inactive organization),
@@ -177,12 +178,19 @@ func (r *Resolver) ResolveAll(ctx context.Context, s Slot, minimum int64) (Set, 
 	set := Set{Answers: make(map[providers.Category]Answer), Errors: make(map[providers.Category]error)}
 	known := false
 	for i, out := range outcomes {
+		if out.err != nil && out.a.Source != "" {
+			set.Negative = append(set.Negative, out.a)
+		}
 		switch fault.CodeOf(out.err) {
 		case "":
 			set.Answers[categories[i].Category] = out.a
 		case fault.NoDefaultConnector:
 		case fault.NotFound, fault.TenantSuspended, fault.PermissionDenied, fault.Conflict:
-			return Set{}, out.err
+			whole := Set{}
+			if out.a.Source != "" {
+				whole.Negative = []Answer{out.a}
+			}
+			return whole, out.err
 		default:
 			set.Errors[categories[i].Category] = out.err
 			if fault.Outage(out.err) {

@@ -356,10 +356,14 @@ func TestResolveAll(t *testing.T) {
 	if len(set.Answers) != 1 || len(set.Errors) != 0 || set.Answers[providers.Storage].Body.Len() == 0 {
 		t.Errorf("answers %d, errors %v", len(set.Answers), set.Errors)
 	}
+	if n := len(r.o.Kinds.Categories()) - 1; len(set.Negative) != n || set.Negative[0].Revision != set.Revision {
+		t.Errorf("%d of %d negative parts tell of themselves: %+v", len(set.Negative), n, set.Negative)
+	}
 	w.with(func() { w.status = connector.StatusSuspended; w.revision++ })
 	r.heard(connector.Message{Tenant: acme, Revision: w.revision, Status: true}, r.clock.now())
-	if _, err := r.ResolveAll(t.Context(), Slot{Tenant: acme, Organization: acmeHQ}, 0); fault.CodeOf(err) != fault.TenantSuspended {
-		t.Errorf("got %v", err)
+	set, err = r.ResolveAll(t.Context(), Slot{Tenant: acme, Organization: acmeHQ}, 0)
+	if fault.CodeOf(err) != fault.TenantSuspended || len(set.Negative) != 1 || set.Negative[0].Revision != w.revision {
+		t.Errorf("got %+v %v", set.Negative, err)
 	}
 }
 
