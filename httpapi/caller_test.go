@@ -7,11 +7,16 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/patchbay-dev/patchbay/connector"
+	"github.com/patchbay-dev/patchbay/internal/fault"
+	"github.com/patchbay-dev/patchbay/resolver"
 	"github.com/patchbay-dev/patchbay/tenant"
+	"github.com/patchbay-dev/patchbay/vault"
 )
 
 // counting is a Verifier that counts how often it is asked.
@@ -98,5 +103,59 @@ func TestCallerOfAConnection(t *testing.T) {
 
 	if res, _ := w.bearer(acme); res.StatusCode != 401 {
 		t.Errorf("on another connection: %d", res.StatusCode)
+	}
+}
+
+// lent is a Sessions that notes what it was asked for, and the right that it gave.
+type lent struct {
+	mu    sync.Mutex
+	jwt   string
+	until time.Time
+}
+
+func (l *lent) Session(jwt string, until time.Time) resolver.Session {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.jwt, l.until = strings.Clone(jwt), until
+	return noRight{}
+}
+
+func (l *lent) forget() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.jwt, l.until = "", time.Time{}
+}
+
+func (l *lent) asked() (jwt string, until time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.jwt, l.until
+}
+
+type noRight struct{}
+
+func (noRight) ID() uint64 { return 1 }
+func (noRight) Live() bool { return true }
+func (noRight) Read(context.Context, connector.SecretRef) (vault.Bundle, error) {
+	return vault.Bundle{}, fault.New(fault.Unavailable, "no right")
+}
+
+// TestCallersRightEndsWithItsToken: at the last moment at which the token is
+// taken, skew included. Earlier, nothing that was read would be kept for a token
+// that still does; later, secrets would be held for one that doesn't.
+func TestCallersRightEndsWithItsToken(t *testing.T) {
+	t.Parallel()
+	l := &lent{}
+	w := start(t, func(o *LocalOptions) { o.Sessions = l })
+	for name, exp := range map[string]time.Time{"fresh": time.Now().Add(time.Hour), "within the skew": time.Now().Add(-10 * time.Second)} {
+		token := w.kit.Sign(map[string]any{"tenant_id": "acme", "exp": exp.Unix()})
+		for _, path := range []string{"/v1/resolve/storage", "/v1/resolve", "/v1/connectors/" + connectorID.String()} {
+			l.forget()
+			w.raw("GET " + path + " HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer " + token + "\r\n\r\n")
+			jwt, until := l.asked()
+			if want := exp.Truncate(time.Second).Add(tenant.Leeway); jwt != token || !until.Equal(want) {
+				t.Errorf("%s, %s: a right until %v, want %v", name, path, until, want)
+			}
+		}
 	}
 }

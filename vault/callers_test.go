@@ -156,6 +156,35 @@ func TestCallersSessionsEnd(t *testing.T) {
 	}
 }
 
+// A session lasts as long as its JWT is taken, the clock skew included: Vault
+// takes such a JWT too. Then it ends, although its Vault token would do for hours.
+func TestCallersSessionWithinTheSkew(t *testing.T) {
+	t.Parallel()
+	v := newCallerVault(t, sharedServer(t), "1h")
+	var clock testClock
+	c := v.open(t, func(o *vault.Options) { o.Clock = clock.now })
+	ref := someRef("acme")
+	put(t, v.writer, ref)
+	const skew = 30 * time.Second
+	exp := time.Now().Add(-5 * time.Second)
+	jwt := v.key.token(t, object{"tenant_id": "acme", "aud": "patchbay", "iat": exp.Add(-time.Hour).Unix(), "exp": exp.Unix()})
+	until := exp.Add(skew)
+	s := c.Session(jwt, until)
+	if _, err := s.Read(t.Context(), ref); err != nil || !s.Live() {
+		t.Fatalf("past its exp: %v, live %v", err, s.Live())
+	}
+	if c.Session(jwt, until) != s {
+		t.Error("another session within the skew")
+	}
+	clock.add(skew)
+	if s.Live() || c.Session(jwt, until).Live() {
+		t.Error("the session outlives the skew")
+	}
+	if n := c.Client().Logins(); n != 1 {
+		t.Errorf("%d logins", n)
+	}
+}
+
 func TestCallersTokenTakenBack(t *testing.T) {
 	t.Parallel()
 	v := newCallerVault(t, sharedServer(t), "1h")
