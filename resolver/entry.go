@@ -46,6 +46,14 @@ type entry struct {
 	etag    string
 	expires time.Time // of a minted token, or of a "no" of Vault; zero when none
 	session Session   // whose right the secrets were read with; nil: the process's own
+	// facts are kept of a backend with a minted token only, so that it can be made
+	// anew while the database is away.
+	facts *facts
+	// refresh is when a backend with a minted token is to be made anew, in the
+	// background; 0: never. It moves on with each try.
+	refresh atomic.Int64
+	// upstream: err is the clear "no" of Vault or an issuer, not the database's.
+	upstream bool
 	// maxStale is that of the connector's category.
 	maxStale time.Duration
 	wrong    atomic.Bool // a later reading of the record was different
@@ -70,7 +78,11 @@ func (e *entry) unsuspected(m mark) bool {
 
 // size estimates the resident bytes of an entry, key and bookkeeping included.
 func (e *entry) size() int {
-	return entryOverhead + e.body.Len() + len(e.etag)
+	n := entryOverhead + e.body.Len() + len(e.etag)
+	if e.facts != nil {
+		n += factsOverhead + e.body.Len() // its params are about what the body shows
+	}
+	return n
 }
 
 // What an entry and a pin take beside their bytes, measured: the struct, its
@@ -78,6 +90,7 @@ func (e *entry) size() int {
 const (
 	entryOverhead = 500
 	pinOverhead   = 170
+	factsOverhead = 400
 )
 
 // staleTail and freshTail end every body, so that the stale form of an answer
@@ -141,6 +154,10 @@ func encodeBody(f facts, b providers.Backend) (secret.Body, string, error) {
 	part(head)
 	part([]byte(c.Pin.String()))
 	part(expires)
+	if !b.ExpiresAt.IsZero() {
+		// Stands for the token: two of one second are told apart by what is not shown.
+		part([]byte(b.ExpiresAt.UTC().Format(time.RFC3339Nano)))
+	}
 
 	out := append([]byte(`{"connector":`), head...)
 	out = append(out, `,"config":{`...)

@@ -54,7 +54,7 @@ func (r *Resolver) miss(ctx context.Context, k key, e *entry, minimum int64) (An
 	for {
 		select {
 		case <-f.done:
-			return r.landed(k, e, f, minimum)
+			return r.landed(ctx, k, e, f, minimum)
 		case <-impatient:
 			impatient = nil
 			if a, ok, err := r.stale(k, e, minimum); ok {
@@ -72,9 +72,12 @@ func (r *Resolver) miss(ctx context.Context, k key, e *entry, minimum int64) (An
 }
 
 // landed is what an ended flight means for one of its callers.
-func (r *Resolver) landed(k key, e *entry, f *flight, minimum int64) (Answer, error) {
+func (r *Resolver) landed(ctx context.Context, k key, e *entry, f *flight, minimum int64) (Answer, error) {
 	if f.err != nil {
 		if fault.Outage(f.err) {
+			if n := r.overdue(ctx, k, e, minimum); n != nil {
+				e = n
+			}
 			if a, ok, err := r.stale(k, e, minimum); ok {
 				return a, err
 			}
@@ -120,10 +123,7 @@ func (r *Resolver) fly(k key, f *flight) {
 	defer cancel()
 	defer func() {
 		if p := recover(); p != nil {
-			// A provider that panics over one connector must not end the answers of
-			// all others. The panic's value may hold what it was working on.
-			r.o.Log.Error("a flight panicked", "tenant", k.tenant.String(), "category", string(k.category),
-				"connector", k.id.String(), "stack", string(debug.Stack()))
+			r.panicked(k)
 			f.entry, f.err = nil, fault.New(fault.Internal, "the backend cannot be made")
 		}
 		r.flightMu.Lock()
@@ -135,6 +135,14 @@ func (r *Resolver) fly(k key, f *flight) {
 		close(f.done)
 	}()
 	f.entry, f.mark, f.source, f.err = r.load(ctx, k, f)
+}
+
+// panicked is called while a panic is recovered from: a provider that panics over
+// one connector must not end the answers of all others. The panic's value may
+// hold what it was working on.
+func (r *Resolver) panicked(k key) {
+	r.o.Log.Error("a flight panicked", "tenant", k.tenant.String(), "category", string(k.category),
+		"connector", k.id.String(), "stack", string(debug.Stack()))
 }
 
 // load finds the answer: memory once more, the shared cache, then the database.
@@ -152,11 +160,11 @@ func (r *Resolver) load(ctx context.Context, k key, f *flight) (*entry, mark, So
 		switch {
 		case err != nil && fault.Outage(err):
 			return nil, mark{}, "", err
-		case err == nil && r.admissible(f.state, m, begun) && !errors.Is(e.err, errSecretsGone):
+		case err == nil && r.admissible(f.state, m, begun) && !e.upstream:
 			return e, m, FromRedis, nil
 		}
-		// Vault's clear "no" to a shared record counts once the database names the
-		// same pin.
+		// A clear "no" of Vault or an issuer to a shared record counts once the
+		// database names the same pin and grant.
 	}
 	// A reading can be overtaken by a message that arrives while it is under
 	// way; the next one begins after it. Three are enough unless the tenant

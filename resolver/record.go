@@ -27,6 +27,7 @@ type facts struct {
 	Tenant       connector.Status             `json:"t,omitempty"`
 	Organization connector.OrganizationStatus `json:"o,omitempty"`
 	Grant        connector.GrantStatus        `json:"g,omitempty"`
+	GrantVersion int64                        `json:"gv,omitempty"`
 	Inherited    bool                         `json:"i,omitempty"`
 	Connector    *recordConnector             `json:"c,omitempty"`
 }
@@ -50,7 +51,7 @@ type recordConnector struct {
 // recordOf keeps of a snapshot what answers need.
 func recordOf(s connector.Snapshot) record {
 	r := record{Revision: s.Revision, At: s.At, Facts: facts{
-		Tenant: s.Tenant, Organization: s.Organization, Grant: s.Grant, Inherited: s.Inherited,
+		Tenant: s.Tenant, Organization: s.Organization, Grant: s.Grant, GrantVersion: s.GrantVersion, Inherited: s.Inherited,
 	}}
 	if c := s.Connector; c != nil {
 		rc := &recordConnector{
@@ -62,7 +63,9 @@ func recordOf(s connector.Snapshot) record {
 			rc.State = "" // test results change states all day and no answer
 		}
 		for name, p := range c.Params {
-			rc.Params[name] = p.Value
+			if p.Value != nil { // one that was cleared only remembers what was imported
+				rc.Params[name] = p.Value
+			}
 		}
 		r.Facts.Connector = rc
 	}
@@ -139,8 +142,10 @@ func (f facts) verdict(byID bool) error {
 		return fault.New(fault.NotFound, "there is no such connector")
 	case f.Connector == nil:
 		return fault.New(fault.NoDefaultConnector, "no default connector is configured for this category")
-	case f.Connector.State == connector.StateNeedsReauthorization,
-		f.Grant == connector.GrantNeedsReauthorization:
+	case f.Grant == connector.GrantNeedsReauthorization,
+		// The control plane writes the state after the grant: an active grant is the
+		// later word.
+		f.Connector.State == connector.StateNeedsReauthorization && f.Grant != connector.GrantActive:
 		return fault.New(fault.NeedsReauthorization, "the connector needs to be authorized again")
 	case !f.Connector.Active && f.Connector.BlockPinned:
 		return fault.New(fault.Inactive, "the connector is deactivated and blocks pinned use")

@@ -10,6 +10,7 @@ import (
 	"github.com/maypok86/otter/v2"
 	"golang.org/x/sync/singleflight"
 
+	"github.com/patchbay-dev/patchbay/connector"
 	"github.com/patchbay-dev/patchbay/internal/fault"
 	"github.com/patchbay-dev/patchbay/internal/secret"
 	"github.com/patchbay-dev/patchbay/providers"
@@ -22,7 +23,9 @@ type Options struct {
 	Secrets  Secrets
 	Shared   Shared
 	Kinds    *providers.Registry
-	Log      *slog.Logger
+	// Tokens mints the tokens of OAuth2 kinds; nil: those kinds are unavailable.
+	Tokens connector.Tokens
+	Log    *slog.Logger
 
 	TTL         time.Duration // freshness without validation; default 60 s
 	NegativeTTL time.Duration // of negative answers; default 10 s
@@ -68,6 +71,7 @@ type Stats struct {
 	Unchanged        atomic.Int64 // suspects that turned out to be the same
 	DatabaseOutages  atomic.Int64
 	VaultOutages     atomic.Int64
+	TokenOutages     atomic.Int64 // backends that could not be made anew in time for their token's end
 	ClockSkewSeconds atomic.Int64 // last seen |own clock - database's|, whole seconds
 }
 
@@ -240,6 +244,9 @@ func (r *Resolver) answer(ctx context.Context, k key, minimum int64) (Answer, er
 		return r.miss(ctx, k, e, minimum)
 	}
 	e.state.touch(now)
+	if e.due(now) {
+		r.renew(k, e, now)
+	}
 	return r.serve(e, m, now, FromMemory)
 }
 
@@ -282,6 +289,9 @@ func (r *Resolver) stale(k key, e *entry, minimum int64) (a Answer, held bool, e
 	now, m := r.clock.now(), e.validation()
 	r.Stats.StaleServed.Add(1)
 	e.state.touch(now)
+	if e.due(now) {
+		r.renew(k, e, now)
+	}
 	a = Answer{ETag: e.etag, Source: FromMemory, Revision: m.revision, Stale: true, ExpiresAt: e.expires}
 	if !r.connected(now) || !e.unsuspected(m) {
 		a.Age = now.since(m.at)
@@ -294,7 +304,13 @@ func (r *Resolver) stale(k key, e *entry, minimum int64) (a Answer, held bool, e
 
 // servable tells whether stale would serve e.
 func (r *Resolver) servable(k key, e *entry, minimum int64) bool {
-	if e == nil || e.state.dead.Load() || e.wrong.Load() || e.ended() {
+	return e != nil && !e.ended() && r.holdable(k, e, minimum)
+}
+
+// holdable tells whether what e says of the record may still be held to be true
+// while the database is away.
+func (r *Resolver) holdable(k key, e *entry, minimum int64) bool {
+	if e.state.dead.Load() || e.wrong.Load() {
 		return false
 	}
 	m, now := e.validation(), r.clock.now()

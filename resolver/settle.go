@@ -3,9 +3,7 @@ package resolver
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"strconv"
-	"time"
 
 	"github.com/patchbay-dev/patchbay/connector"
 	"github.com/patchbay-dev/patchbay/internal/fault"
@@ -41,14 +39,10 @@ func (r *Resolver) settle(ctx context.Context, k key, st *state, rec record, at,
 	e := &entry{state: st, digest: digest, session: r.sessions.get(k.session), maxStale: r.maxStale(category)}
 	e.mark.Store(&m)
 	if e.err = rec.Facts.verdict(!k.id.IsZero()); e.err == nil {
-		err := r.build(ctx, k, rec.Facts, e)
-		switch {
-		case errors.Is(err, errSecretsGone):
-			// A clear answer, but one that can change without a revision: it is kept
-			// for its time only, never renewed by an equal record.
-			e.err, e.expires = errSecretsGone, time.Now().Add(r.o.NegativeTTL)
-		case err != nil:
-			return nil, m, err
+		if err := r.build(ctx, k, rec.Facts, e); err != nil {
+			if !e.refused(err, r.o.NegativeTTL) {
+				return nil, m, err
+			}
 		}
 	}
 	r.keep(k, e, m, begun)
@@ -102,11 +96,19 @@ func (r *Resolver) build(ctx context.Context, k key, f facts, e *entry) error {
 			"connector", c.ID.String(), "kind", string(c.Kind), "error", err)
 		return fault.New(fault.Unavailable, "the connector's stored config does not fit its kind; save it again").WithCause(err)
 	}
+	minted, err := r.tokens(&cfg, p, k, f)
+	if err != nil {
+		return err
+	}
 	b, err := p.Backend(ctx, cfg)
 	if err != nil {
 		return err
 	}
 	e.expires = b.ExpiresAt
+	if minted {
+		e.facts = &f
+		e.refresh.Store(r.refreshAt(b))
+	}
 	e.body, e.etag, err = encodeBody(f, b)
 	return err
 }

@@ -1,6 +1,7 @@
 package resolver
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -37,6 +38,9 @@ type world struct {
 	missing   bool          // tenants other than acme don't exist
 	asked     []time.Time   // of the revision statements
 	panics    bool
+	kind      providers.Kind // "" is s3
+	grant     connector.GrantStatus
+	grantVer  int64
 	hold      chan struct{} // a read waits for it after it has read
 	reading   chan struct{} // a read reports here that it has read
 
@@ -119,10 +123,11 @@ func (r reader) Default(ctx context.Context, org tenant.OrganizationID, c provid
 	w.reads.Add(1)
 	w.mu.Lock()
 	hold, reading, down := w.hold, w.reading, w.down
-	s := connector.Snapshot{Revision: w.revision, At: time.Now(), Tenant: w.status, Organization: connector.OrganizationActive}
+	s := connector.Snapshot{Revision: w.revision, At: time.Now(), Tenant: w.status, Organization: connector.OrganizationActive,
+		Grant: w.grant, GrantVersion: w.grantVer}
 	if !w.none && c == providers.Storage {
 		s.Connector = &connector.Connector{
-			ID: theID, Name: "S3", Category: providers.Storage, Kind: "s3", Organization: org, Active: true, Default: true,
+			ID: theID, Name: "S3", Category: providers.Storage, Kind: cmp.Or(w.kind, "s3"), Organization: org, Active: true, Default: true,
 			State: connector.StateUntested, Version: w.version, Pin: w.pin,
 			Params: map[string]connector.Param{"bucket": {Value: w.bucket}},
 		}
