@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"maps"
 	"math/big"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -206,6 +207,11 @@ func TestForgedTokens(t *testing.T) {
 		t.Fatal(err)
 	}
 	public := pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})
+	published := *srv.set.Load()
+	jwk, err := json.Marshal(rsJWK)
+	if err != nil {
+		t.Fatal(err)
+	}
 	nothing := func(string) []byte { return nil }
 	for name, row := range map[string]struct {
 		token  string
@@ -215,6 +221,14 @@ func TestForgedTokens(t *testing.T) {
 	}{
 		"alg none":                      {forge(map[string]any{"alg": "none"}, claims(), nothing), 401, "unauthenticated", "algorithm is not allowed"},
 		"alg none with a kid":           {forge(map[string]any{"alg": "none", "kid": "ec"}, claims(), es256(ec)), 401, "unauthenticated", "algorithm is not allowed"},
+		"alg None":                      {forge(map[string]any{"alg": "None"}, claims(), nothing), 401, "unauthenticated", "unknown algorithm"},
+		"alg NONE with a signature":     {forge(map[string]any{"alg": "NONE", "kid": "ec"}, claims(), es256(ec)), 401, "unauthenticated", "unknown algorithm"},
+		"alg empty":                     {forge(map[string]any{"alg": "", "kid": "ec"}, claims(), nothing), 401, "unauthenticated", "unknown algorithm"},
+		"empty signature":               {forge(map[string]any{"alg": "ES256", "kid": "ec"}, claims(), nothing), 401, "unauthenticated", "signature"},
+		"empty signature, RSA":          {forge(map[string]any{"alg": "RS256", "kid": "rs"}, claims(), nothing), 401, "unauthenticated", "signature"},
+		"signature of zeros":            {forge(map[string]any{"alg": "ES256", "kid": "ec"}, claims(), func(string) []byte { return make([]byte, 64) }), 401, "unauthenticated", "signature"},
+		"HS256 with the JWKS":           {forge(map[string]any{"alg": "HS256", "kid": "rs"}, claims(), hs256(published)), 401, "unauthenticated", "algorithm is not allowed"},
+		"HS256 with the JWK":            {forge(map[string]any{"alg": "HS256", "kid": "rs"}, claims(), hs256(jwk)), 401, "unauthenticated", "algorithm is not allowed"},
 		"HS256 with the RSA key as PEM": {forge(map[string]any{"alg": "HS256", "kid": "rs"}, claims(), hs256(public)), 401, "unauthenticated", "algorithm is not allowed"},
 		"HS256 with the RSA key as DER": {forge(map[string]any{"alg": "HS256", "kid": "rs"}, claims(), hs256(der)), 401, "unauthenticated", "algorithm is not allowed"},
 		"HS256 with the modulus":        {forge(map[string]any{"alg": "HS256"}, claims(), hs256(rs.N.Bytes())), 401, "unauthenticated", "algorithm is not allowed"},
@@ -246,6 +260,79 @@ func TestForgedTokens(t *testing.T) {
 	}
 	if strings.Contains(w.log.String(), "eyJ") {
 		t.Error("a token is in the log")
+	}
+}
+
+// TestNoKeyComesFromAToken: whatever place a header names for its key (RFC 7515,
+// 4.1.2 to 4.1.6), nobody goes there, and the key that is in it is nobody's.
+func TestNoKeyComesFromAToken(t *testing.T) {
+	t.Parallel()
+	ec, _ := newKeys(t)
+	evil, _ := newKeys(t)
+	srv := newKeyServer(t, ecJWK(t, "ec", ec))
+	w, _ := trusting(t, tenant.Issuer{Issuer: "i", JWKSURL: srv.URL, Audiences: []string{"a"}, Algorithms: []string{"ES256"}})
+	claims := map[string]any{"iss": "i", "aud": "a", "tenant_id": "acme", "exp": time.Now().Add(time.Hour).Unix()}
+	w.becomes(200, forge(map[string]any{"alg": "ES256", "kid": "ec"}, claims, es256(ec)))
+
+	set, err := json.Marshal(map[string]any{"keys": []any{ecJWK(t, "evil", evil)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var connections atomic.Int64
+	place := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(set) }))
+	place.Config.ConnState = func(_ net.Conn, s http.ConnState) {
+		if s == http.StateNew {
+			connections.Add(1)
+		}
+	}
+	place.Start()
+	t.Cleanup(place.Close)
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &evil.PublicKey, evil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	secure := strings.Replace(place.URL, "http:", "https:", 1)
+	for name, header := range map[string]map[string]any{
+		"jwk":           {"jwk": ecJWK(t, "evil", evil)},
+		"jwk, kid ours": {"jwk": ecJWK(t, "ec", evil), "kid": "ec"},
+		"jku":           {"jku": place.URL},
+		"jku, its kid":  {"jku": place.URL, "kid": "evil"},
+		"jku, kid ours": {"jku": place.URL, "kid": "ec"},
+		"jku by https":  {"jku": secure, "kid": "evil"},
+		"x5u":           {"x5u": place.URL, "kid": "evil"},
+		"x5u by https":  {"x5u": secure},
+		"x5c":           {"x5c": []string{base64.StdEncoding.EncodeToString(der)}},
+		"kid a URL":     {"kid": place.URL},
+		"kid a path":    {"kid": "../../../../dev/null"},
+		"iss a place":   nil,
+	} {
+		c := maps.Clone(claims)
+		if header == nil {
+			header, c["iss"] = map[string]any{"kid": "evil"}, place.URL
+		}
+		header = maps.Clone(header)
+		header["alg"] = "ES256"
+		token := forge(header, c, es256(evil))
+		res, body := w.bearer(token)
+		w.problem(res, body, 401, "unauthenticated")
+		if strings.Contains(body, place.URL) {
+			t.Errorf("%s: the place is repeated: %s", name, body)
+		}
+	}
+	// Fetches are made in the background: the issuer's own, which those key ids
+	// caused, has been made by the time that this is looked at.
+	deadline := time.Now().Add(20 * time.Second)
+	for tick := time.NewTicker(5 * time.Millisecond); srv.fetches.Load() < 2; <-tick.C {
+		if time.Now().After(deadline) {
+			t.Fatal("an unknown kid is never looked for at its issuer")
+		}
+	}
+	if n := connections.Load(); n != 0 {
+		t.Errorf("%d connections to where a token said", n)
+	}
+	if strings.Contains(w.log.String(), place.URL) {
+		t.Error("the place is in the log")
 	}
 }
 
