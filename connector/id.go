@@ -13,12 +13,15 @@ type ID struct{ u uuid.UUID }
 // NewID returns a fresh, time-ordered id (RFC 9562, version 7).
 func NewID() ID { return ID{uuid.Must(uuid.NewV7())} }
 
-// ParseID accepts the canonical 36-character form only, in lower case.
+// ParseID accepts the 36-character form in either case, as RFC 9562 (section 4)
+// asks of parsers, and none of the others: no braces, no urn:uuid:. What String
+// returns is in lower case, so whoever looks for a name on disk or in Vault that
+// an ID has to lead back to must compare it with that.
 // Errors: fault.InvalidArgument.
 func ParseID(s string) (ID, error) {
 	u, err := uuid.Parse(s)
-	if err != nil || u.String() != s || u == uuid.Nil {
-		return ID{}, fault.New(fault.InvalidArgument, "a connector id is a UUID in its canonical form")
+	if err != nil || len(s) != 36 || u == uuid.Nil {
+		return ID{}, fault.New(fault.InvalidArgument, "a connector id is a UUID of 36 characters")
 	}
 	return ID{u}, nil
 }

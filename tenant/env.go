@@ -64,8 +64,8 @@ func (e *Env) Roles() []string { return slices.Clone(e.roles) }
 func (e *Env) ExpiresAt() time.Time { return e.expires }
 
 // Live tells whether the token that made this Env would still do without being
-// verified again: it has not expired, and its key is still its issuer's. The
-// Leeway for clock skew is not given here: past exp a token is verified anew.
+// verified again: it has not expired, and its key is still its issuer's. No
+// leeway for clock skew is given here: past exp a token is verified anew.
 func (e *Env) Live(now time.Time) bool {
 	return e.key != nil && !e.key.gone.Load() && now.Before(e.expires)
 }

@@ -288,7 +288,7 @@ func (c *Client) Connectors(ctx context.Context, t tenant.ID) ([]connector.ID, e
 	keys, err := c.list(ctx, path)
 	var out []connector.ID
 	for _, k := range keys {
-		if id, err := connector.ParseID(k); err == nil {
+		if id, err := connector.ParseID(k); err == nil && id.String() == k { // else its path is another one
 			out = append(out, id)
 		}
 	}

@@ -51,7 +51,7 @@ func (s *Store) Connectors(ctx context.Context, t tenant.ID) ([]connector.ID, er
 	names, err := s.names(ctx, place)
 	var out []connector.ID
 	for _, n := range names {
-		if id, err := connector.ParseID(n); err == nil {
+		if id, err := connector.ParseID(n); err == nil && id.String() == n { // else its path is another one
 			out = append(out, id)
 		}
 	}

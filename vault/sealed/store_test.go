@@ -275,3 +275,18 @@ func TestTwoProcessesShareGrants(t *testing.T) {
 		t.Fatalf("version %d after %d won writes", g.Version, wins)
 	}
 }
+
+// A folder whose name is an id in upper case is none of the store's: the id that
+// it reads as has another path.
+func TestConnectorsOfForeignFolders(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := open(t, dir)
+	must(t, os.MkdirAll(filepath.Join(dir, "secrets", "acme", "0198C0DE-0000-7000-8000-000000000001"), 0o700))
+	must(t, os.MkdirAll(filepath.Join(dir, "secrets", "acme", "0198c0de-0000-7000-8000-000000000002"), 0o700))
+	ids, err := s.Connectors(t.Context(), tenant.MustID("acme"))
+	must(t, err)
+	if len(ids) != 1 || ids[0].String() != "0198c0de-0000-7000-8000-000000000002" {
+		t.Errorf("%v", ids)
+	}
+}
