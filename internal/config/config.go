@@ -135,8 +135,8 @@ type Cache struct {
 // Egress says which private hosts tenants may name. The hard deny (loopback,
 // link-local, metadata services) stays, but for AllowLoopback.
 type Egress struct {
-	Allow         []string `yaml:"allow"`
-	AllowLoopback bool     `yaml:"allow_loopback"`
+	Allow         []string `yaml:"allow"` // addresses, prefixes and host names, each with an optional :port
+	AllowLoopback Loopback `yaml:"allow_loopback"`
 }
 
 // Providers configures kinds.
@@ -213,7 +213,7 @@ func defaults(m Mode) *Config {
 		// A laptop's network is not a pod's: nothing but loopback may reach dev.
 		c.Admin.Listen = "127.0.0.1:8080"
 		c.Probes.Listen = "127.0.0.1:7412"
-		c.Egress.AllowLoopback = true
+		c.Egress.AllowLoopback.All = true
 	}
 	return c
 }

@@ -132,7 +132,7 @@ func TestEnvironment(t *testing.T) {
 		t.Fatal(err)
 	}
 	if c.Local.Listen != "127.0.0.1:1" || !slices.Equal(c.Local.AllowedHosts, []string{"a", "b"}) || c.Cache.TTL != 20*time.Second ||
-		c.Cache.MaxStaleByCategory["email"] != 2*time.Hour || c.JWT.Issuers[0].Issuer != "env" || !c.Egress.AllowLoopback {
+		c.Cache.MaxStaleByCategory["email"] != 2*time.Hour || c.JWT.Issuers[0].Issuer != "env" || !c.Egress.AllowLoopback.All {
 		t.Errorf("environment does not win over the file:\n%s", c.Redacted())
 	}
 	if c.Postgres.MaxConns != 8 {
@@ -176,9 +176,9 @@ func TestOverriddenPlace(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "x.yaml")
 	write(t, path, "egress: {allow: [fine, '*']}\n", 0o600)
 	for environ, want := range map[string]string{
-		"":                                  "egress.allow[1] (x.yaml:1:24): expected an address, a prefix, a host or host:port",
-		"PATCHBAY_EGRESS_ALLOW=fine,also,/": "egress.allow[2] (PATCHBAY_EGRESS_ALLOW): expected an address, a prefix, a host or host:port",
-		"PATCHBAY_EGRESS_ALLOW=fine,/":      "egress.allow[1] (PATCHBAY_EGRESS_ALLOW): expected an address, a prefix, a host or host:port",
+		"":                                  "egress.allow[1] (x.yaml:1:24): wildcards are not supported; list the names, or the prefix that they lead to",
+		"PATCHBAY_EGRESS_ALLOW=fine,also,/": "egress.allow[2] (PATCHBAY_EGRESS_ALLOW): expected a prefix, such as 10.20.0.0/16 or fd00::/8",
+		"PATCHBAY_EGRESS_ALLOW=fine,/":      "egress.allow[1] (PATCHBAY_EGRESS_ALLOW): expected a prefix, such as 10.20.0.0/16 or fd00::/8",
 	} {
 		if _, _, err := Load(Options{Path: path, Environ: []string{environ}}); err == nil || err.Error() != want {
 			t.Errorf("%q: got %v, want %s", environ, err, want)
@@ -384,6 +384,7 @@ func TestRedacted(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.Vault.Address = "https://user:canary-url@vault:8200"
+	c.JWT.Issuers[0].JWKSURL = "https://id.example.com/jwks.json?key=canary-query&canary-flag"
 	text := c.Redacted()
 	if strings.Contains(text, "canary") {
 		t.Errorf("a secret is in the dump:\n%s", text)

@@ -96,6 +96,10 @@ func (d *decoder) value(path string, n ast.Node, v reflect.Value) {
 		return
 	}
 	switch {
+	case t == loopbackType && n.Type() == ast.SequenceType:
+		var ports []int
+		d.list(path, n, reflect.ValueOf(&ports).Elem())
+		v.Set(reflect.ValueOf(Loopback{Ports: ports}))
 	case isScalar(t):
 		d.scalar(path, n, v)
 	case t.Kind() == reflect.Slice:
@@ -118,7 +122,7 @@ func (d *decoder) scalar(path string, n ast.Node, v reflect.Value) {
 	case *ast.IntegerNode:
 		text, ok = fmt.Sprint(x.Value), t == sizeType || t.Kind() == reflect.Int
 	case *ast.BoolNode:
-		text, ok = fmt.Sprint(x.Value), t.Kind() == reflect.Bool
+		text, ok = fmt.Sprint(x.Value), t.Kind() == reflect.Bool || t == loopbackType
 	case *ast.MappingNode:
 		if text = rejoined(x); text != "" {
 			ok = t.Kind() == reflect.String || t == secretType

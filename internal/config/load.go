@@ -181,6 +181,13 @@ func (l *loader) text(k leaf, at, text string) {
 		}
 	}
 	l.at[k.path] = at
+	// A list is told by its commas; who writes it as JSON all the same, as lists
+	// of objects are, is understood. [fd00::1]:587 is no JSON.
+	if t := k.value.Type(); (isScalarList(t) || t == loopbackType) && strings.HasPrefix(strings.TrimSpace(text), "[") && json.Valid([]byte(text)) {
+		d := decoder{l: l, at: at}
+		d.json(k, []byte(text))
+		return
+	}
 	if isScalar(k.value.Type()) {
 		if message := setText(k.value, text); message != "" {
 			l.problem(k.path, at, message)

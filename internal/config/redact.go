@@ -13,7 +13,7 @@ import (
 
 // Redacted writes the whole config as YAML, for support bundles and logs. A
 // secret.Value prints as its redaction, and so does a URL's user part, should
-// one ever pass validation.
+// one ever pass validation, and its query: key servers take API keys there.
 func (c *Config) Redacted() string {
 	var b strings.Builder
 	dump(&b, "", reflect.ValueOf(c).Elem())
@@ -45,11 +45,16 @@ func inline(v reflect.Value) string {
 		return x.String()
 	case Size:
 		return x.String()
+	case Loopback:
+		if x.All || len(x.Ports) == 0 {
+			return strconv.FormatBool(x.All)
+		}
+		return inline(reflect.ValueOf(x.Ports))
 	}
 	t := v.Type()
 	switch t.Kind() {
 	case reflect.String:
-		return strconv.Quote(withoutUser(v.String()))
+		return strconv.Quote(withoutSecrets(v.String()))
 	case reflect.Slice:
 		items := make([]string, v.Len())
 		for i := range items {
@@ -85,9 +90,9 @@ func sortedMapKeys(v reflect.Value) []reflect.Value {
 	return out
 }
 
-// withoutUser cuts a user part out of anything that looks like a URL.
-func withoutUser(s string) string {
-	if !strings.Contains(s, "@") || !strings.Contains(s, "://") {
+// withoutSecrets cuts what may be a secret out of anything that looks like a URL.
+func withoutSecrets(s string) string {
+	if !strings.Contains(s, "://") || !strings.ContainsAny(s, "@?#") {
 		return s
 	}
 	u, err := url.Parse(s)
@@ -97,5 +102,9 @@ func withoutUser(s string) string {
 	if u.User != nil {
 		u.User = url.User("redacted")
 	}
+	if u.RawQuery != "" {
+		u.RawQuery = "redacted"
+	}
+	u.Fragment = ""
 	return u.String()
 }

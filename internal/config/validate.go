@@ -220,7 +220,7 @@ func (l *loader) redis() {
 		l.bad("redis.addrs", "standalone has one address; set redis.mode")
 	}
 	for i, a := range r.Addrs {
-		if _, port, err := net.SplitHostPort(a); err != nil || port == "" {
+		if _, port, err := net.SplitHostPort(a); err != nil || port == "" || strings.Contains(a, "@") {
 			l.bad(fmt.Sprintf("redis.addrs[%d]", i), "expected host:port")
 		}
 	}
@@ -347,23 +347,6 @@ func (l *loader) cache() {
 	}
 	if c.MaxBytes < 1<<20 {
 		l.bad("cache.max_bytes", "must be at least 1MiB")
-	}
-}
-
-func (l *loader) egress() {
-	for i, a := range l.c.Egress.Allow {
-		path := fmt.Sprintf("egress.allow[%d]", i)
-		if isPrefix(a) {
-			continue
-		}
-		host, port, err := net.SplitHostPort(a)
-		if err != nil {
-			host, port = a, "1"
-		}
-		n, convErr := strconv.Atoi(port)
-		if host == "" || strings.ContainsAny(host, "/ @*") || err != nil && strings.Contains(host, ":") || convErr != nil || n < 1 || n > 65535 {
-			l.bad(path, "expected an address, a prefix, a host or host:port")
-		}
 	}
 }
 

@@ -14,6 +14,7 @@ var (
 	durationType = reflect.TypeFor[time.Duration]()
 	sizeType     = reflect.TypeFor[Size]()
 	secretType   = reflect.TypeFor[secret.Value]()
+	loopbackType = reflect.TypeFor[Loopback]()
 )
 
 // leaf is a key that a variable can override: a scalar, a list or a map.
@@ -54,14 +55,16 @@ func variable(path string) string {
 	return prefix + strings.ToUpper(strings.ReplaceAll(path, ".", "_"))
 }
 
-func isSection(t reflect.Type) bool { return t.Kind() == reflect.Struct && t != secretType }
+func isSection(t reflect.Type) bool {
+	return t.Kind() == reflect.Struct && t != secretType && t != loopbackType
+}
 
 func isScalar(t reflect.Type) bool {
 	switch t.Kind() {
 	case reflect.String, reflect.Bool, reflect.Int, reflect.Int64:
 		return true
 	default:
-		return t == secretType
+		return t == secretType || t == loopbackType
 	}
 }
 
@@ -74,6 +77,8 @@ func expected(t reflect.Type) string {
 		return "expected a duration with its unit, such as 500ms, 60s or 1h"
 	case t == sizeType:
 		return "expected a size, such as 512KiB, 32MiB or a number of bytes"
+	case t == loopbackType:
+		return "expected true, false or a list of ports"
 	case t == secretType, t.Kind() == reflect.String:
 		return "expected text"
 	case t.Kind() == reflect.Bool:
@@ -108,6 +113,14 @@ func setText(v reflect.Value, text string) string {
 		v.SetInt(int64(n))
 	case t == secretType:
 		v.Set(reflect.ValueOf(secret.New(text)))
+	case t == loopbackType:
+		var l Loopback
+		// 1 and 0 are what they are for every other switch; a port list of one that
+		// means port 1 is written [1].
+		if setText(reflect.ValueOf(&l.All).Elem(), text) != "" && setList(reflect.ValueOf(&l.Ports).Elem(), text) != "" {
+			return expected(t)
+		}
+		v.Set(reflect.ValueOf(l))
 	case t.Kind() == reflect.String:
 		v.SetString(text)
 	case t.Kind() == reflect.Bool:
