@@ -93,6 +93,28 @@ const (
 	versityProgram = "versitygw-" + versityVersion
 )
 
+// buildMailpit makes the mail server.
+func buildMailpit() (string, error) {
+	return buildOnce(mailpitProgram, func(out string) *exec.Cmd {
+		cmd := exec.Command("go", "install", "github.com/axllent/mailpit@"+mailpitVersion)
+		cmd.Env = append(os.Environ(), "GOBIN="+filepath.Dir(out))
+		return cmd
+	})
+}
+
+// findMailpit prefers an installed one.
+func findMailpit() (string, error) {
+	if path, err := find("mailpit"); err == nil {
+		return path, nil
+	}
+	return built(mailpitProgram)
+}
+
+const (
+	mailpitVersion = "v1.27.11"
+	mailpitProgram = "mailpit-" + mailpitVersion
+)
+
 // buildOnce returns the program of that name in the cache folder and builds it
 // when it isn't there. Test processes run side by side: one builds, the others
 // wait at the lock. command writes a program into the folder of out.

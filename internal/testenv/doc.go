@@ -1,11 +1,11 @@
 // Package testenv finds, starts and stops the real servers that tests run
-// against: Postgres, Redis, Vault, an S3 server and PgBouncer.
+// against: Postgres, Redis, Vault, an S3 server, a mail server and PgBouncer.
 //
 // What flows through it: a test asks for a server and gets its address. A
-// shared server (Postgres, Redis, Vault, S3) is started once in a test process
-// and hands out a database, a key prefix or a mount of its own to each test. A
-// private one (NewPostgres, NewRedis, NewVault) belongs to one test, which may
-// kill, stop, freeze and restart it on the same port and data.
+// shared server (Postgres, Redis, Vault, S3, SMTP) is started once in a test
+// process and hands out a database, a key prefix or a mount of its own to each
+// test. A private one (NewPostgres, NewRedis, NewVault) belongs to one test,
+// which may kill, stop, freeze and restart it on the same port and data.
 //
 // A package that uses it should have
 //

@@ -20,6 +20,7 @@ type environment struct {
 	redis    shared[*RedisServer]
 	vault    shared[*VaultServer]
 	s3       shared[*S3Server]
+	mail     shared[*MailServer]
 }
 
 // shared starts its server once. A failure is remembered: every test that needs

@@ -22,5 +22,6 @@ func Parts() []Part {
 		// installed, so it isn't looked up on PATH.
 		{Name: "Vault", Find: builtVault, Build: buildVault},
 		{Name: "S3 server", Find: findVersityGateway, Build: buildVersityGateway},
+		{Name: "Mail server", Find: findMailpit, Build: buildMailpit},
 	}
 }
