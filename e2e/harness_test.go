@@ -490,6 +490,9 @@ func (p *process) tryWith(ctx context.Context, client *http.Client, path, token 
 	req.Header.Set("Authorization", "Bearer "+token)
 	for _, h := range headers {
 		name, value, _ := strings.Cut(h, ": ")
+		if name == "Host" { // which net/http keeps apart
+			req.Host = value
+		}
 		req.Header.Set(name, value)
 	}
 	res, err := client.Do(req)

@@ -121,6 +121,12 @@ func testLog(w io.Writer) *slog.Logger {
 
 func start(t *testing.T, change func(*LocalOptions)) *world {
 	t.Helper()
+	return startOn(t, "127.0.0.1:0", change)
+}
+
+// startOn is start on an address of one's choice.
+func startOn(t *testing.T, address string, change func(*LocalOptions)) *world {
+	t.Helper()
 	w := &world{t: t, kit: tenanttest.New(t), log: &lockedBuffer{}, reg: obs.NewRegistry()}
 	acme, org := tenant.MustID("acme"), tenant.MustOrganizationID("hq")
 	w.table = &table{
@@ -153,7 +159,7 @@ func start(t *testing.T, change func(*LocalOptions)) *world {
 		w.addr = filepath.Join(t.TempDir(), "s")
 		ln, err = ListenUnix(t.Context(), w.addr)
 	} else {
-		ln, err = net.Listen("tcp", "127.0.0.1:0")
+		ln, err = net.Listen("tcp", address)
 	}
 	if err != nil {
 		t.Fatal(err)
