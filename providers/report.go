@@ -193,12 +193,12 @@ func (t *Test) add(name string, o Outcome, took time.Duration) {
 }
 
 // Report ends the test. good is the message where nothing failed ("Connected").
-// Where the operator's policy denied the host it waits until [egress.Floor] has
-// passed: how long a refusal takes must not tell what is behind it.
+// Where the operator's policy denied the host it waits, see [egress.WaitFloor]:
+// how long a refusal takes must not tell what is behind it.
 func (t *Test) Report(good string) TestReport {
 	t.cancel()
 	if t.denied {
-		time.Sleep(time.Until(t.begun.Add(egress.Floor)))
+		egress.WaitFloor(context.WithoutCancel(t.ctx), t.begun)
 	}
 	r := TestReport{OK: !t.failed, Message: good, Level: t.level, Steps: t.steps}
 	if r.Steps == nil {
