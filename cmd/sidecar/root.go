@@ -79,7 +79,7 @@ func run(ctx context.Context, args []string, s streams, env environment) int {
 	if err == nil {
 		return exitDone
 	}
-	if isCobraUsage(err) {
+	if !errors.As(err, new(usageError)) && isCobraUsage(err) { // a flag's error has its hint already
 		err = usagef("%w; see `sidecar --help`", err)
 	}
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
