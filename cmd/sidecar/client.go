@@ -48,15 +48,18 @@ func resolveCommand(s streams, env environment) *cobra.Command {
 	c := &cobra.Command{
 		Use: "resolve CATEGORY", Short: "Ask a running local API for a backend", Args: cobra.ExactArgs(1),
 		Long: "Asks a running local API which backend is the default for a category, and prints its answer,\n" +
-			"secrets included. Without a token, and with the data dir of a `sidecar dev`, it mints one.",
+			"secrets included. Where a `sidecar dev` runs on the data dir, its local API is asked. Without a\n" +
+			"token, and with such a data dir, it mints one.",
 		Example: "  sidecar resolve storage\n  sidecar resolve email --url unix:///run/patchbay.sock --token-file jwt",
 		RunE: func(c *cobra.Command, args []string) error {
 			if format != "json" {
 				return usagef("--format %s is not known; this build answers json", format)
 			}
+			var api apiAddress
 			if address == "" {
 				if address = env.get("PATCHBAY_URL"); address == "" {
-					address = defaultURL
+					api = whereToAsk(c.Context(), caller.dataDir)
+					address = api.URL
 				}
 			}
 			client, base, err := localClient(address)
@@ -72,6 +75,9 @@ func resolveCommand(s streams, env environment) *cobra.Command {
 				return usagef("--url %s is not a URL", address)
 			}
 			req.Header.Set("Authorization", "Bearer "+token)
+			if api.Localhost {
+				req.Host = "localhost"
+			}
 			if caller.organization != "" {
 				req.Header.Set("X-Organization-Id", caller.organization)
 			}
@@ -92,12 +98,12 @@ func resolveCommand(s streams, env environment) *cobra.Command {
 		},
 	}
 	f := c.Flags()
-	f.StringVar(&address, "url", "", "local API (or PATCHBAY_URL; default "+defaultURL+")")
+	f.StringVar(&address, "url", "", "local API (or PATCHBAY_URL; default: that of the dev which runs on --data-dir, else "+defaultURL+")")
 	f.StringVar(&caller.file, "token-file", "", "file with the JWT (or PATCHBAY_TOKEN, PATCHBAY_TOKEN_FILE)")
 	f.StringVar(&format, "format", "json", "json")
 	f.StringVar(&caller.organization, "org", "", "ask for this organization instead of the token's")
 	f.StringVar(&caller.tenant, "tenant", "", "tenant of a token minted from a dev data dir (default: one that has an answer)")
-	f.StringVar(&caller.dataDir, "data-dir", defaultDataDir, "dev data dir to mint a token from when none is given")
+	f.StringVar(&caller.dataDir, "data-dir", defaultDataDir, "data dir of a dev: whose local API to ask, and where to mint a token when none is given")
 	return c
 }
 
@@ -166,6 +172,17 @@ func (c caller) token(ctx context.Context, s streams, env environment, category 
 		fmt.Fprintf(s.err, "sidecar: using a one-minute token for tenant %s, minted from %s\n", who, c.dataDir)
 	}
 	return token, err
+}
+
+// whereToAsk lets the dev that holds a data dir say where its local API is: it
+// may listen anywhere, and a token of its issuer is for it alone.
+func whereToAsk(ctx context.Context, dir string) apiAddress {
+	var api apiAddress
+	out, err := callDev(ctx, dir, "address", struct{}{})
+	if err != nil || json.Unmarshal([]byte(out), &api) != nil || api.URL == "" {
+		return apiAddress{URL: defaultURL} // none runs, or one of a version that does not say
+	}
+	return api
 }
 
 // whomToAsk lets the dev that holds a data dir say who has an answer. Where none
@@ -252,17 +269,7 @@ func healthcheckCommand(_ streams, env environment) *cobra.Command {
 				if err != nil {
 					return err
 				}
-				host, port, err := net.SplitHostPort(cfg.Probes.Listen)
-				if err != nil {
-					return usagef("probes.listen is not host:port")
-				}
-				switch host { // an address to listen on is none to call
-				case "", "0.0.0.0":
-					host = "127.0.0.1"
-				case "::":
-					host = "::1"
-				}
-				address = "http://" + net.JoinHostPort(host, port) + "/readyz"
+				address = "http://" + callable(cfg.Probes.Listen) + "/readyz"
 			}
 			if strings.HasPrefix(address, "unix:") {
 				return usagef("probes are not on the local API's socket: give probes.listen, or --url http://HOST:PORT/readyz")

@@ -53,6 +53,12 @@ type whomCall struct{ Tenant, Category string }
 // whom is what it answers; Organization may be "".
 type whom struct{ Tenant, Organization string }
 
+// apiAddress is where dev's local API is.
+type apiAddress struct {
+	URL       string // as --url takes it
+	Localhost bool   // its guard wants localhost for a Host
+}
+
 // controlAnswer is what either call answers. A failure is a sentence that was
 // written for the same person who reads it now.
 type controlAnswer struct {
@@ -70,7 +76,7 @@ type control struct {
 }
 
 // newControl opens the socket and leaves its path in the data dir.
-func newControl(ctx context.Context, e *embedded) (*control, error) {
+func newControl(ctx context.Context, e *embedded, api apiAddress) (*control, error) {
 	path, remove, err := controlSocket(e.dir)
 	if err != nil {
 		return nil, err
@@ -103,6 +109,10 @@ func newControl(ctx context.Context, e *embedded) (*control, error) {
 			w.Tenant = call.Tenant
 		}
 		out, err := json.Marshal(w)
+		return string(out), err
+	}))
+	mux.HandleFunc("POST /address", answering(func(context.Context, struct{}) (string, error) {
+		out, err := json.Marshal(api)
 		return string(out), err
 	}))
 	c.server = http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}

@@ -53,6 +53,8 @@ type embedded struct {
 	fresh   bool     // there was no store yet
 	made    []string // paths in the data dir that were not there before
 	madeDir bool     // nor was it
+
+	warnings []string // about who else can reach the data dir
 }
 
 // openEmbedded takes the data dir for this process.
@@ -61,7 +63,7 @@ func openEmbedded(ctx context.Context, dir string, log *slog.Logger) (*embedded,
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("the data dir %s cannot be made: %w", dir, err)
 	}
-	unlock, err := lockDir(filepath.Join(dir, lockFile))
+	ours, unlock, err := lockDir(filepath.Join(dir, lockFile), noDir)
 	if err != nil {
 		return nil, err
 	}
@@ -77,6 +79,7 @@ func openEmbedded(ctx context.Context, dir string, log *slog.Logger) (*embedded,
 		e.made = append(e.made, filepath.Join(dir, lockFile))
 	}
 	e.madeDir = noDir
+	e.warnings = guard(dir, ours)
 	if e.kinds, err = builtin.Registry(); err == nil {
 		if e.store, err = sqlite.Open(ctx, filepath.Join(dir, storeFile), sqlite.Options{Log: log}); err == nil {
 			e.secrets, err = sealed.Open(filepath.Join(dir, secretsDir), sealed.Options{})
@@ -214,6 +217,9 @@ func runDev(ctx context.Context, s streams, env environment, cfg *config.Config,
 		return err
 	}
 	defer e.close()
+	for _, w := range e.warnings {
+		fmt.Fprintf(s.err, "sidecar: warning: %s\n", w)
+	}
 	issuer, demo, err := e.prepare(ctx, o, env)
 	if err != nil {
 		if e.fresh {
@@ -221,7 +227,7 @@ func runDev(ctx context.Context, s streams, env environment, cfg *config.Config,
 		}
 		return err
 	}
-	ctl, err := newControl(ctx, e)
+	ctl, err := newControl(ctx, e, apiAddress{URL: shownAddress(local), Localhost: asLocalhost(local)})
 	if err != nil {
 		return err
 	}
@@ -244,7 +250,7 @@ func runDev(ctx context.Context, s streams, env environment, cfg *config.Config,
 		return err
 	}
 	p.serve(control, admin)
-	p.announce = func() error { return devBanner(s, issuer, local, admin, probes, o, demo) }
+	p.announce = func() error { return devBanner(s, issuer, cfg, local, admin, probes, o, demo) }
 	return p.run(ctx)
 }
 
@@ -320,12 +326,18 @@ func (e *embedded) demo(ctx context.Context, name string, category providers.Cat
 }
 
 // devBanner says what runs where, with a line to paste.
-func devBanner(s streams, issuer *devissuer.Issuer, local, admin, probes net.Listener, o devOptions, d demo) error {
+func devBanner(s streams, issuer *devissuer.Issuer, cfg *config.Config, local, admin, probes net.Listener, o devOptions, d demo) error {
 	var b strings.Builder
-	base, curl := "http://"+local.Addr().String(), "curl -s"
+	base, curl := shownAddress(local), "curl -s"
 	if local.Addr().Network() == "unix" {
 		curl += " --unix-socket " + quoted(local.Addr().String())
 		base = "http://localhost"
+	}
+	if asLocalhost(local) {
+		curl += ` -H "Host: localhost"`
+	}
+	if cfg.Local.TokenFile != "" {
+		curl += ` -H "X-Patchbay-Token: $(cat ` + quoted(cfg.Local.TokenFile) + `)"`
 	}
 	fmt.Fprintf(&b, `Patchbay is up, on embedded defaults in %s
 
@@ -333,7 +345,16 @@ func devBanner(s streams, issuer *devissuer.Issuer, local, admin, probes net.Lis
   admin       http://%s/dev/jwks.json (the keys of this dev's tokens)
   probes      http://%s/readyz
 
-`, o.dataDir, shownAddress(local), admin.Addr(), probes.Addr())
+`, o.dataDir, shownAddress(local), callable(admin.Addr().String()), callable(probes.Addr().String()))
+	for _, warning := range []string{
+		leftLoopback("local API", local, "PATCHBAY_LOCAL_LISTEN", "whoever reaches it with a token of this dev gets secrets"),
+		leftLoopback("admin listener", admin, "PATCHBAY_ADMIN_LISTEN", "whoever reaches it reads this dev's public keys"),
+		leftLoopback("probes listener", probes, "PATCHBAY_PROBES_LISTEN", "whoever reaches it reads its health and metrics, without a token"),
+	} {
+		if warning != "" {
+			b.WriteString(warning + "\n")
+		}
+	}
 	if d.tenant.IsZero() {
 		b.WriteString("There is no tenant yet. Import one:  " + self() + " import --data-dir " + quoted(o.dataDir) + " FILE\n")
 	} else {
@@ -376,14 +397,6 @@ func quoted(word string) string {
 		return word
 	}
 	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
-}
-
-// shownAddress is a listener's address as --url takes it.
-func shownAddress(ln net.Listener) string {
-	if ln.Addr().Network() == "unix" {
-		return "unix://" + ln.Addr().String()
-	}
-	return "http://" + ln.Addr().String()
 }
 
 func absent(path string) bool {

@@ -15,18 +15,30 @@ import (
 // errLocked: another process holds the data dir.
 var errLocked = errors.New("is in use by another sidecar")
 
-// lockDir takes an exclusive lock that ends with the process.
-func lockDir(path string) (func(), error) {
+// lockDir takes an exclusive lock that ends with the process. made says that the
+// caller has just made the folder; the lock file remembers that, so that ours
+// tells whether anybody who took the lock did. The mark goes through the
+// descriptor that holds the lock: on some file systems, closing another one of
+// the same file would end the lock.
+func lockDir(path string, made bool) (ours bool, unlock func(), err error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("the data dir %s cannot be written: %w", filepath.Dir(path), err)
+		return false, nil, fmt.Errorf("the data dir %s cannot be written: %w", filepath.Dir(path), err)
 	}
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		_ = f.Close() // nothing was written
-		return nil, fmt.Errorf("the data dir %s %w: stop it, or give --data-dir", filepath.Dir(path), errLocked)
+		return false, nil, fmt.Errorf("the data dir %s %w: stop it, or give --data-dir", filepath.Dir(path), errLocked)
 	}
-	return func() { _ = f.Close() }, nil // closing releases the lock
+	if made {
+		_, _ = f.WriteAt([]byte(madeMark), 0) // without it the folder is taken for somebody else's: the careful side
+	}
+	mark := make([]byte, len(madeMark))
+	_, _ = f.ReadAt(mark, 0)                                       // an empty file is none of ours
+	return string(mark) == madeMark, func() { _ = f.Close() }, nil // closing releases the lock
 }
+
+// madeMark is the lock file's content where the folder was made with it.
+const madeMark = "made by sidecar\n"
 
 // listenAlone listens on a socket of mode 0600, from its first moment: the umask is
 // the process's, so it is narrowed for this one call. Whoever calls holds the

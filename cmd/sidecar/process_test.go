@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -18,6 +19,7 @@ import (
 	"time"
 
 	"github.com/patchbay-dev/patchbay/internal/testenv"
+	"github.com/patchbay-dev/patchbay/tenant/devissuer"
 	"github.com/patchbay-dev/patchbay/tenant/tenanttest"
 )
 
@@ -62,7 +64,12 @@ type process struct {
 // launch starts the real program; it is killed when the test ends.
 func launch(t testing.TB, env []string, args ...string) *process {
 	t.Helper()
-	p := &process{out: &text{}, err: &text{}, cmd: exec.Command(binary(t), args...), gone: make(chan struct{})}
+	return launched(t, env, exec.Command(binary(t), args...))
+}
+
+func launched(t testing.TB, env []string, cmd *exec.Cmd) *process {
+	t.Helper()
+	p := &process{out: &text{}, err: &text{}, cmd: cmd, gone: make(chan struct{})}
 	p.cmd.Env = append(slices.Clip(env), "PATH="+os.Getenv("PATH"))
 	p.cmd.Stdout, p.cmd.Stderr = p.out, p.err
 	if err := p.cmd.Start(); err != nil {
@@ -125,27 +132,205 @@ func (p *process) ended(t testing.TB) *os.ProcessState {
 	return p.cmd.ProcessState
 }
 
-// What a banner's reader pastes works, in a shell, as it stands.
+// curlLine is the line of a banner to paste.
+func curlLine(t testing.TB, banner string) string {
+	t.Helper()
+	for s := bufio.NewScanner(strings.NewReader(banner)); s.Scan(); {
+		if line := strings.TrimSpace(s.Text()); strings.HasPrefix(line, "curl ") {
+			return line
+		}
+	}
+	t.Fatalf("no curl line:\n%s", banner)
+	return ""
+}
+
+// What a banner's reader pastes works, in a shell, as it stands, wherever dev
+// listens; a listener that has left loopback is told, each in a line.
 func TestTheBannersCurlLine(t *testing.T) {
 	t.Parallel()
-	d := newDev(t)
-	p := d.spawn(t)
-	var line string
-	for s := bufio.NewScanner(strings.NewReader(p.out.String())); s.Scan(); {
-		if text := strings.TrimSpace(s.Text()); strings.HasPrefix(text, "curl ") {
-			line = text
-			break
-		}
-	}
-	out, err := exec.Command("sh", "-c", line).Output()
+	_, port, err := net.SplitHostPort(freeAddress(t))
 	if err != nil {
-		t.Fatalf("%s: %v", line, err)
+		t.Fatal(err)
 	}
-	for _, want := range []string{`"bucket":"acme-prod"`, `"access_key_id":"demo-s3-key"`, `"secret_access_key":"demo-s3-secret"`} {
-		if !strings.Contains(string(out), want) {
-			t.Errorf("the answer lacks %s: %s", want, out)
+	token := write(t, filepath.Join(t.TempDir(), "a token"), "second\n")
+	for name, row := range map[string]struct {
+		local, admin, probes string
+		env                  []string
+		shown                string // of the local API; "" for what local says
+		left                 []string
+	}{
+		"loopback":       {},
+		"IPv6 loopback":  {local: "[::1]:" + port},
+		"IPv4, all":      {local: "0.0.0.0:0", shown: "http://127.0.0.1:", left: []string{"local API"}},
+		"IPv6, all":      {local: "[::]:0", shown: "http://127.0.0.1:", left: []string{"local API"}},
+		"all":            {local: ":0", shown: "http://127.0.0.1:", left: []string{"local API"}},
+		"everything":     {local: ":0", admin: ":0", probes: ":" + port, shown: "http://127.0.0.1:", left: []string{"local API", "admin listener", "probes listener"}},
+		"another":        {local: "127.0.0.2:0", shown: "http://127.0.0.2:"},
+		"a second token": {env: []string{"PATCHBAY_LOCAL_TOKEN_FILE=" + token}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if row.local == "[::1]:"+port && !hasIPv6(t) {
+				row.local, row.shown = "127.0.0.1:0", "http://127.0.0.1:" // nothing of IPv6 is here to show
+			}
+			d := newDev(t)
+			probes := d.probes
+			for at, address := range map[*string]string{&d.local: row.local, &d.admin: row.admin, &d.probes: row.probes} {
+				if address != "" {
+					*at = address
+				}
+			}
+			if row.probes != "" {
+				probes = callable(row.probes)
+			}
+			if row.shown == "" {
+				row.shown = "http://" + d.local
+			}
+			p := launch(t, d.environment(row.env...), "dev", "--data-dir", d.dir)
+			p.ready(t, probes)
+			banner := p.out.String()
+			if !strings.Contains(banner, "local API   "+row.shown) || strings.Contains(banner, "http://[::]") {
+				t.Errorf("the banner lacks %s:\n%s", row.shown, banner)
+			}
+			var left []string
+			for line := range strings.Lines(banner) {
+				if rest, ok := strings.CutPrefix(line, "The "); ok && strings.Contains(line, "left loopback") {
+					listener, rest, _ := strings.Cut(rest, " has left")
+					left = append(left, listener)
+					if !strings.Contains(rest, "every address of this machine") || !regexp.MustCompile(`PATCHBAY_(LOCAL|ADMIN|PROBES)_LISTEN=127\.0\.0\.1:[1-9]\d* puts it back`).MatchString(rest) {
+						t.Errorf("%q", line)
+					}
+				}
+			}
+			if !slices.Equal(left, row.left) {
+				t.Errorf("told to have left loopback: %q, want %q", left, row.left)
+			}
+			line := curlLine(t, banner)
+			out, err := exec.Command("sh", "-c", line).Output()
+			if err != nil {
+				t.Fatalf("%s: %v", line, err)
+			}
+			for _, want := range []string{`"bucket":"acme-prod"`, `"access_key_id":"demo-s3-key"`, `"secret_access_key":"demo-s3-secret"`} {
+				if !strings.Contains(string(out), want) {
+					t.Errorf("the answer to %s lacks %s: %s", line, want, out)
+				}
+			}
+			if row.env != nil {
+				return // resolve has no second token to give
+			}
+			// The command finds the same place by itself.
+			if o := command(t, nil, "resolve", "storage", "--data-dir", d.dir).ok(t); !strings.Contains(o.out, `"bucket":"acme-prod"`) {
+				t.Errorf("%s%s", o.out, o.err)
+			}
+		})
+	}
+}
+
+func hasIPv6(t testing.TB) bool {
+	t.Helper()
+	ln, err := net.Listen("tcp", "[::1]:0")
+	if err != nil {
+		return false
+	}
+	return ln.Close() == nil
+}
+
+// What dev keeps is its user's alone, whatever the umask and whatever was there.
+func TestTheDataDirIsClosedToOthers(t *testing.T) {
+	t.Parallel()
+	d := newDev(t)
+	begin := func(t *testing.T) *process {
+		t.Helper()
+		p := launched(t, d.environment(), exec.Command("sh", "-c", `umask 0; exec "$0" dev --data-dir "$1"`, binary(t), d.dir))
+		p.ready(t, d.probes)
+		return p
+	}
+	closed := func(t *testing.T) {
+		t.Helper()
+		seen := 0
+		err := filepath.WalkDir(d.dir, func(path string, e os.DirEntry, err error) error {
+			if err != nil {
+				return err
+			}
+			info, err := e.Info()
+			if err == nil && path != d.dir && info.Mode().Perm()&others != 0 {
+				t.Errorf("%s has mode %s", path, info.Mode())
+			}
+			seen++
+			return err
+		})
+		if err != nil || seen < 10 {
+			t.Errorf("%d files, %v", seen, err)
 		}
 	}
+	mode := func(t *testing.T, path string) os.FileMode {
+		t.Helper()
+		info, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return info.Mode().Perm()
+	}
+	open := func(t *testing.T, mode os.FileMode, paths ...string) {
+		t.Helper()
+		for _, path := range paths {
+			if err := os.Chmod(path, mode); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	end := func(t *testing.T, p *process) {
+		t.Helper()
+		p.signal(t, syscall.SIGTERM)
+		p.ended(t)
+	}
+
+	p := begin(t)
+	closed(t)
+	if m := mode(t, d.dir); m != 0o700 || p.err.String() != "" {
+		t.Errorf("a new one has mode %s: %s", m, p.err.String())
+	}
+	// Killed, it leaves SQLite's own files as they are.
+	p.signal(t, syscall.SIGKILL)
+	p.ended(t)
+	store, key := filepath.Join(d.dir, storeFile), filepath.Join(d.dir, issuerDir, devissuer.KeyFile)
+	open(t, 0o644, store, store+"-wal", store+"-shm", key)
+	open(t, 0o755, d.dir, filepath.Dir(key))
+	p = begin(t)
+	closed(t)
+	if m := mode(t, d.dir); m != 0o700 {
+		t.Errorf("one that dev made has mode %s", m)
+	}
+	for _, want := range []string{"warning: the data dir " + d.dir + " was open to others (mode 0755)", store + " was open to others (mode 0644)", key + " was open"} {
+		if !strings.Contains(p.err.String(), want) {
+			t.Errorf("stderr lacks %q:\n%s", want, p.err.String())
+		}
+	}
+	end(t, p)
+
+	// A folder that was there is its maker's; and one may lead elsewhere.
+	other := filepath.Join(t.TempDir(), "other")
+	if err := os.Mkdir(other, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	open(t, 0o755, other)
+	d.dir = filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(other, d.dir); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // the second time, too
+		p = begin(t)
+		if m := mode(t, other); m != 0o755 {
+			t.Errorf("somebody's folder has mode %s", m)
+		}
+		for _, want := range []string{d.dir + " is a symbolic link: everything is kept in " + other, d.dir + " is open to others (mode 0755)", "chmod 700"} {
+			if !strings.Contains(p.err.String(), want) {
+				t.Errorf("stderr lacks %q:\n%s", want, p.err.String())
+			}
+		}
+		end(t, p)
+	}
+	d.dir = other
+	closed(t)
 }
 
 // kill -9 loses nothing that was acknowledged, and leaves nothing in the way.
