@@ -25,16 +25,27 @@ const checkTimeout = 5 * time.Second
 const maxSkew = time.Second
 
 func checkCommand(s streams, env environment) *cobra.Command {
-	return &cobra.Command{
+	var show bool
+	c := &cobra.Command{
 		Use: "check", Short: "Validate the config, then reach each dependency", Args: cobra.NoArgs,
+		Long: "Validates the config as `sidecar serve` reads it, and then reaches each dependency. With --print\n" +
+			"the config in effect comes first, as YAML: defaults, file, environment and flags together,\n" +
+			"without secrets.",
 		RunE: func(c *cobra.Command, _ []string) error {
 			cfg, err := loadConfig(c, s, env, config.ModeServe)
 			if err != nil {
 				return err
 			}
+			if show {
+				if _, err := fmt.Fprintln(s.out, cfg.Redacted()); err != nil {
+					return err
+				}
+			}
 			return runCheck(c.Context(), s, cfg)
 		},
 	}
+	c.Flags().BoolVar(&show, "print", false, "print the config in effect first, without secrets")
+	return c
 }
 
 // runCheck reports every dependency, also after one has failed.

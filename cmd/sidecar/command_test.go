@@ -47,6 +47,9 @@ func TestWrongWords(t *testing.T) {
 		{"healthcheck", "--url", "unix:///run/s"}, {"completion", "nonsense"},
 	} {
 		o := command(t, nil, args...)
+		if strings.Count(o.err, "see `") > 1 {
+			t.Errorf("%v: more than one hint: %s", args, o.err)
+		}
 		if o.code != exitUsage || o.out != "" || strings.Count(o.err, "\n") != 1 || !strings.HasPrefix(o.err, "sidecar: ") {
 			t.Errorf("%v: exit %d, stdout %q, stderr %q", args, o.code, o.out, o.err)
 		}
@@ -57,6 +60,12 @@ func TestWrongWordsGetAHint(t *testing.T) {
 	t.Parallel()
 	command(t, nil, "srve").fails(t, exitUsage, "Did you mean this? serve")
 	command(t, nil, "dev", "--nonsense").fails(t, exitUsage, "see `sidecar dev --help`")
+	command(t, nil, "import").fails(t, exitUsage, "see `sidecar --help`")
+	for _, args := range [][]string{{"token", "--ttl", "xx"}, {"token", "--nope"}, {"token", "-x"}, {"token", "--ttl"}} {
+		if o := command(t, nil, args...).fails(t, exitUsage); !strings.HasSuffix(o.err, "; see `sidecar token --help`\n") {
+			t.Errorf("%v: %s", args, o.err)
+		}
+	}
 }
 
 func TestVersion(t *testing.T) {
@@ -232,5 +241,61 @@ func TestClockSkew(t *testing.T) {
 		if got := clockSkew(start, start.Add(row.at), start.Add(row.after)); got != row.want {
 			t.Errorf("%s: %s, want %s", name, got, row.want)
 		}
+	}
+}
+
+func TestCallable(t *testing.T) {
+	t.Parallel()
+	for address, want := range map[string]string{
+		":7412": "127.0.0.1:7412", "0.0.0.0:7412": "127.0.0.1:7412", "[::]:7412": "127.0.0.1:7412", "[::ffff:0.0.0.0]:1": "[::ffff:0.0.0.0]:1",
+		"127.0.0.1:1": "127.0.0.1:1", "[::1]:1": "[::1]:1", "192.0.2.1:1": "192.0.2.1:1", "host:1": "host:1", "nonsense": "nonsense",
+	} {
+		if got := callable(address); got != want {
+			t.Errorf("%s: %s, want %s", address, got, want)
+		}
+	}
+}
+
+// The effective config comes before the checks, whatever they say, and tells no
+// secret.
+func TestCheckPrintsTheConfigInEffect(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	closed := freeAddress(t)
+	write(t, filepath.Join(dir, "url"), "postgres://app:canary-postgres@"+closed+"/x\n")
+	write(t, filepath.Join(dir, "redis"), "redis://app:canary-redis@"+closed+"\n")
+	write(t, filepath.Join(dir, "id"), "canary-secret-id\n")
+	write(t, filepath.Join(dir, "local"), "canary-local-token\n")
+	file := write(t, filepath.Join(dir, "config.yaml"), `
+local: {token_file: `+dir+`/local}
+jwt: {issuers: [{issuer: here, jwks_url: "http://`+closed+`/keys?key=canary-query", audiences: [a], algorithms: [ES256]}]}
+postgres: {url_file: `+dir+`/url}
+redis: {url_file: `+dir+`/redis}
+vault: {address: "http://`+closed+`", auth: {method: approle, secret_id_file: `+dir+`/id}}
+`)
+	env := []string{"PATCHBAY_VAULT_AUTH_ROLE_ID=canary-role-id", "PATCHBAY_CACHE_TTL=42s"}
+	o := command(t, env, "check", "--print", "--config", file, "--set", "drain=7s").fails(t, exitFailed, "not all is well")
+	printed, checks, ok := strings.Cut(o.out, "\n\n")
+	if !ok || !strings.HasPrefix(checks, "config ") {
+		t.Fatalf("no config, and then the checks:\n%s", o.out)
+	}
+	for _, want := range []string{
+		"  ttl: 42s\n", "drain: 7s\n", `  url_file: "` + dir + `/url"`, `role_id: "[redacted]"`, "/keys?redacted", "  max_conns: 4\n",
+	} {
+		if !strings.Contains(printed, want) {
+			t.Errorf("the config lacks %q:\n%s", want, printed)
+		}
+	}
+	// The check's own line of an issuer that cannot be reached says with which URL.
+	if strings.Contains(printed+strings.ReplaceAll(checks+o.err, "canary-query", ""), "canary") {
+		t.Errorf("a secret is told:\n%s%s", o.out, o.err)
+	}
+	// It is a config: all that it lacks is what was left out of it.
+	again := write(t, filepath.Join(dir, "again.yaml"), printed+"\n")
+	if o := command(t, nil, "check", "--print", "--config", again); o.code != exitFailed || !strings.HasPrefix(o.out, printed+"\n\n") {
+		t.Errorf("the printed config is not one:\n%s%s", o.out, o.err)
+	}
+	if o := command(t, env, "check", "--config", file); strings.Contains(o.out, "ttl") {
+		t.Errorf("printed unasked:\n%s", o.out)
 	}
 }
