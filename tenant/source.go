@@ -151,7 +151,12 @@ func get(ctx context.Context, client *http.Client, from string) ([]byte, error) 
 	req.Header.Set("Accept", "application/jwk-set+json, application/json")
 	res, err := client.Do(req)
 	if err != nil {
-		return nil, err
+		// The client's error repeats the URL, and some key servers want an API key
+		// in its query.
+		if u, ok := errors.AsType[*url.Error](err); ok {
+			err = u.Err
+		}
+		return nil, fmt.Errorf("%s: %w", req.URL.Host, err)
 	}
 	defer func() { _ = res.Body.Close() }() // only read from
 	if res.StatusCode != http.StatusOK {

@@ -255,6 +255,21 @@ func TestRedirects(t *testing.T) {
 	wantCode(t, v, ec.sign(t, good()), fault.Unavailable)
 }
 
+// TestKeyServerErrorsKeepItsURL: some key servers want an API key in the query.
+func TestKeyServerErrorsKeepItsURL(t *testing.T) {
+	t.Parallel()
+	gone := httptest.NewServer(http.NotFoundHandler())
+	gone.Close()
+	v, err := tenant.NewVerifier(tenant.VerifierOptions{Issuers: []tenant.Issuer{urlIssuer(gone.URL + "/keys?apikey=canary-of-a-key")}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = v.Refresh(t.Context())
+	if err == nil || strings.Contains(err.Error(), "canary") || !strings.Contains(err.Error(), "refused") {
+		t.Errorf("%v", err)
+	}
+}
+
 // TestDiscoveryStaysSafe: a configuration fetched by https names keys by https.
 func TestDiscoveryStaysSafe(t *testing.T) {
 	t.Parallel()

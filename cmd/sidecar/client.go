@@ -43,7 +43,7 @@ func localClient(address string) (*http.Client, string, error) {
 }
 
 func resolveCommand(s streams, env environment) *cobra.Command {
-	var address, format string
+	var address, format, second string
 	var caller caller
 	c := &cobra.Command{
 		Use: "resolve CATEGORY", Short: "Ask a running local API for a backend", Args: cobra.ExactArgs(1),
@@ -78,6 +78,13 @@ func resolveCommand(s streams, env environment) *cobra.Command {
 			if api.Localhost {
 				req.Host = "localhost"
 			}
+			if second != "" {
+				own, err := readToken(second)
+				if err != nil {
+					return err
+				}
+				req.Header.Set("X-Patchbay-Token", own)
+			}
 			if caller.organization != "" {
 				req.Header.Set("X-Organization-Id", caller.organization)
 			}
@@ -100,6 +107,7 @@ func resolveCommand(s streams, env environment) *cobra.Command {
 	f := c.Flags()
 	f.StringVar(&address, "url", "", "local API (or PATCHBAY_URL; default: that of the dev which runs on --data-dir, else "+defaultURL+")")
 	f.StringVar(&caller.file, "token-file", "", "file with the JWT (or PATCHBAY_TOKEN, PATCHBAY_TOKEN_FILE)")
+	f.StringVar(&second, "local-token-file", "", "file with the local API's own token, where local.token_file asks for one")
 	f.StringVar(&format, "format", "json", "json")
 	f.StringVar(&caller.organization, "org", "", "ask for this organization instead of the token's")
 	f.StringVar(&caller.tenant, "tenant", "", "tenant of a token minted from a dev data dir (default: one that has an answer)")
@@ -132,15 +140,7 @@ func (c caller) token(ctx context.Context, s streams, env environment, category 
 		file = env.get("PATCHBAY_TOKEN_FILE")
 	}
 	if file != "" {
-		b, err := os.ReadFile(file)
-		if err != nil {
-			return "", fmt.Errorf("reading the token file: %w", err)
-		}
-		token := strings.TrimSpace(string(b))
-		if token == "" {
-			return "", fmt.Errorf("the token file %s is empty", file)
-		}
-		return token, nil
+		return readToken(file)
 	}
 	if _, err := os.Stat(filepath.Join(c.dataDir, issuerDir)); err != nil {
 		return "", usagef("no token: give --token-file or PATCHBAY_TOKEN (there is no dev data dir at %s to mint one from)", c.dataDir)
@@ -172,6 +172,18 @@ func (c caller) token(ctx context.Context, s streams, env environment, category 
 		fmt.Fprintf(s.err, "sidecar: using a one-minute token for tenant %s, minted from %s\n", who, c.dataDir)
 	}
 	return token, err
+}
+
+func readToken(file string) (string, error) {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return "", fmt.Errorf("reading the token file: %w", err)
+	}
+	token := strings.TrimSpace(string(b))
+	if token == "" {
+		return "", fmt.Errorf("the token file %s is empty", file)
+	}
+	return token, nil
 }
 
 // whereToAsk lets the dev that holds a data dir say where its local API is: it

@@ -203,6 +203,19 @@ func TestImportRefuses(t *testing.T) {
 	}
 }
 
+func TestResolveWithTheLocalAPIsOwnToken(t *testing.T) {
+	t.Parallel()
+	d := newDev(t)
+	own := write(t, filepath.Join(t.TempDir(), "own"), "an-own-token-of-the-local-api\n")
+	d.start(t, []string{"PATCHBAY_LOCAL_TOKEN_FILE=" + own})
+	command(t, nil, "resolve", "storage", "--data-dir", d.dir).fails(t, exitFailed, "unauthenticated")
+	command(t, nil, "resolve", "storage", "--data-dir", d.dir, "--local-token-file", own+"x").fails(t, exitFailed, "token file")
+	o := command(t, nil, "resolve", "storage", "--data-dir", d.dir, "--local-token-file", own).ok(t)
+	if !strings.Contains(o.out, `"bucket":"acme-prod"`) {
+		t.Error(o.out)
+	}
+}
+
 func TestTokenAndResolve(t *testing.T) {
 	t.Parallel()
 	d := newDev(t)
