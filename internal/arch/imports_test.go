@@ -95,6 +95,7 @@ var homes = []struct {
 	{"github.com/maypok86/otter", []string{"resolver", "tenant", "vault"}, "bounded memories are sized where what they hold is known"},
 	{"github.com/goccy/go-yaml", []string{"internal/config", "datafile", "providers/httpkind"}, "strict decoding with positions is done where the schema is known"},
 	{"github.com/aws/aws-sdk-go-v2", []string{"providers/builtin/s3", "client/..."}, "one kind, one SDK"},
+	{"code.dny.dev/ssrf", []string{"internal/egress"}, "one policy: a second table of private ranges would drift from it"},
 	{"github.com/wneessen/go-mail", []string{"providers/builtin/smtp", "client/..."}, "one kind, one SDK"},
 }
 
@@ -121,6 +122,7 @@ var arrows = []struct {
 	{[]string{"internal/fault", "internal/secret", "internal/obs", "examples"},
 		nil, "leaves: everybody stands on them"},
 	{[]string{"internal/egress"}, []string{"internal/fault"}, "a policy of hosts and addresses knows no tenant and no kind"},
+	{[]string{"internal/egress/egresstest"}, nil, "what any dialler is attacked with, ours among them"},
 	{[]string{"internal/config"}, []string{"internal/fault", "internal/secret"}, "config knows keys and values; cmd turns them into options"},
 	{[]string{"internal/testenv/..."}, []string{"internal/testenv"}, "real servers know nothing of the project"},
 	{[]string{"internal/arch"}, nil, "it looks from outside"},
@@ -199,13 +201,13 @@ func TestBuiltinIsTheOneListOfKinds(t *testing.T) {
 var notShipped = []string{
 	"net/http/httptest", "net/http/pprof",
 	module + "internal/testenv", module + "connector/storetest", module + "providers/providertest",
-	module + "tenant/tenanttest", module + "vault/vaulttest",
+	module + "internal/egress/egresstest", module + "tenant/tenanttest", module + "vault/vaulttest",
 	"pgregory.net/rapid", "go.uber.org/goleak", "github.com/santhosh-tekuri/jsonschema/v6",
 }
 
 func TestTheBinaryShipsNoTestCode(t *testing.T) {
 	t.Parallel()
-	suites := []string{"internal/testenv", "connector/storetest", "providers/providertest", "tenant/tenanttest", "vault/vaulttest", "bench/..."}
+	suites := []string{"internal/testenv", "internal/egress/egresstest", "connector/storetest", "providers/providertest", "tenant/tenanttest", "vault/vaulttest", "bench/..."}
 	for _, p := range packages(t) {
 		// Some of what we stand on imports it too; that is not ours to say.
 		if slices.Contains(p.Imports, "testing") && !within(p.ImportPath, suites) {

@@ -1,9 +1,9 @@
 package egress
 
 import (
-	"context"
 	"errors"
-	"time"
+	"net"
+	"os"
 
 	"github.com/patchbay-dev/patchbay/internal/fault"
 )
@@ -17,7 +17,7 @@ var (
 	// ErrMalformed: what was typed is no host, port or network that is ever
 	// dialled. Such an error is an ErrDenied too.
 	ErrMalformed = errors.New("egress: not a host that can be dialled")
-	// ErrResolve: the name has no address now.
+	// ErrResolve: the name has no address, or none that can be found now.
 	ErrResolve = errors.New("egress: the host name does not resolve")
 )
 
@@ -56,6 +56,10 @@ func (r *refusal) Timeout() bool { return r.timeout }
 // Temporary is the other half of net.Error.
 func (r *refusal) Temporary() bool { return r.timeout }
 
+// RetryableError keeps the AWS SDK from dialling again what the policy denied: to
+// it, every other error of a connection is worth three tries.
+func (r *refusal) RetryableError() bool { return r.kind == ErrResolve }
+
 func deny(detail string) error {
 	return &refusal{kind: ErrDenied, public: denied, detail: detail}
 }
@@ -65,8 +69,8 @@ func misspelt(detail string) error {
 }
 
 // Detail is what the operator's log may say about a refused dial: the host, the
-// address found and the rule that refused it. "" for other errors. It must never
-// reach a tenant.
+// address found and the rule that refused it, or the resolver's own words. "" for
+// other errors. It must never reach a tenant.
 func Detail(err error) string {
 	if r, ok := errors.AsType[*refusal](err); ok {
 		return r.detail
@@ -74,20 +78,51 @@ func Detail(err error) string {
 	return ""
 }
 
-// Floor is how long an answer to a tenant takes at least, from the start of what
-// the tenant asked for, when it tells that a host was denied. See the package's
-// documentation for what it hides.
-const Floor = time.Second
+// typed is an address as the tenant typed it.
+type typed string
 
-// WaitFloor blocks until a whole number of Floors has passed since begun, at
-// least one, or until ctx ends. Whole numbers, because a look-up may take longer
-// than one Floor, and by how much would tell a cached name from an unknown one.
-func WaitFloor(ctx context.Context, begun time.Time) {
-	took := time.Since(begun)
-	timer := time.NewTimer((took/Floor+1)*Floor - took)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
+func (typed) Network() string  { return "tcp" }
+func (t typed) String() string { return string(t) }
+
+// errConnection stands for causes whose text might name an address.
+var errConnection = errors.New("connection failed")
+
+// unnamed takes the addresses out of a network error. A *net.OpError prints both
+// ends of its connection: what an internal name resolves to, and where we are.
+func unnamed(err error, address string) error {
+	op, ok := errors.AsType[*net.OpError](err)
+	if !ok {
+		return err // io.EOF, the context's
 	}
+	if r, ok := errors.AsType[*refusal](op.Err); ok {
+		return r
+	}
+	cause := errConnection
+	if _, ok := errors.AsType[*os.SyscallError](op.Err); ok || op.Timeout() || errors.Is(op.Err, net.ErrClosed) || errors.Is(op.Err, os.ErrDeadlineExceeded) {
+		cause = op.Err
+	}
+	return &net.OpError{Op: op.Op, Net: "tcp", Addr: typed(address), Err: cause}
+}
+
+// conn is a connection whose errors name the host as it was typed.
+type conn struct {
+	net.Conn
+
+	address string
+}
+
+func (c *conn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if err != nil {
+		err = unnamed(err, c.address)
+	}
+	return n, err
+}
+
+func (c *conn) Write(b []byte) (int, error) {
+	n, err := c.Conn.Write(b)
+	if err != nil {
+		err = unnamed(err, c.address)
+	}
+	return n, err
 }
