@@ -52,7 +52,7 @@ type Connector struct {
 	NoUpdate      bool // the data file that made it said noupdate
 	Params        map[string]Param
 	Secrets       map[string]SecretInfo
-	Pin           Pin             // zero exactly when Secrets is empty
+	Pin           Pin             // not zero while there are Secrets; it may outlive the last one (Bundle.Imported)
 	LastTest      json.RawMessage // a providers test report with its version; nil until tested
 	Version       int64           // counts this connector's edits, from 1
 	CreatedAt     time.Time       // set by the store, UTC
@@ -63,7 +63,9 @@ type Connector struct {
 // Param is one typed, non-secret value: the record ir.connector.param.
 type Param struct {
 	// Value is in the canonical form that providers.Schema.Decode produces:
-	// string, bool, int64, float64, []any or map[string]any of those.
+	// string, bool, int64, float64, []any or map[string]any of those. nil, with
+	// Imported set, is a param that was cleared: it is not set, but the next import
+	// of an unchanged file must not bring it back. A Snapshot has no cleared params.
 	Value     any
 	Writer    Writer
 	Imported  any // what the last import brought, in the same form; nil when none did

@@ -35,7 +35,9 @@ type Grants interface {
 	// AcquireGrant takes the lease for d, when nobody else holds a live one, and
 	// tells whether it did. The row it returns is the present one either way. An
 	// owner that holds the lease already gets a new epoch: whoever used the old
-	// one is fenced off. Without a row it is not acquired.
+	// one is fenced off. Without a row, and of a deleted connector, it is not
+	// acquired.
+	// Errors: fault.InvalidArgument for no owner, and for a d below 1 microsecond.
 	AcquireGrant(ctx context.Context, t tenant.ID, id ID, owner string, d time.Duration) (GrantRow, bool, error)
 	// RenewGrant extends the lease to d from now, while owner and epoch still hold
 	// it, also when it has run out and nobody took it; else false.
@@ -55,7 +57,8 @@ type Grants interface {
 	SettleGrant(ctx context.Context, t tenant.ID, id ID, version int64, status GrantStatus) (bool, error)
 	// DriftedGrants lists, for the control plane, grants whose connector's state
 	// says something else (a refused grant with another state than
-	// StateNeedsReauthorization, an active one with that state), at most n.
+	// StateNeedsReauthorization, an active one with that state), of living
+	// connectors of all tenants, at most n in no order. A sidecar's role sees none.
 	DriftedGrants(ctx context.Context, n int) ([]GrantDrift, error)
 }
 

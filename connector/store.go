@@ -28,6 +28,7 @@ type Store interface {
 	Reader
 	Changer
 	Outbox
+	Grants
 
 	// Ping reaches the database once and returns its clock.
 	Ping(ctx context.Context) (time.Time, error)
@@ -151,7 +152,11 @@ type AuditEntry struct {
 	Outcome   string // "ok" or a fault code
 	RequestID string
 	Fields    []string // names of what changed
+	Note      string   // the reason that the actor gave, at most MaxNote characters; "" when none
 }
+
+// MaxNote bounds AuditEntry.Note, in characters.
+const MaxNote = 500
 
 // Changer is what a control plane needs.
 type Changer interface {
@@ -168,10 +173,19 @@ type Changer interface {
 	Change(ctx context.Context, c Change, fn func(ctx context.Context, tx Tx) error) (map[tenant.ID]int64, error)
 	// RecordTest stores a test's outcome without moving a revision or version,
 	// when the connector's version is still the tested one; else
-	// fault.StaleVersion. A report is kept beside StateNeedsReauthorization, which
-	// decides an answer and so is no test's to set or clear: as state it is
-	// fault.InvalidArgument, as the stored one it stays.
+	// fault.StaleVersion. So it is for a report whose "tested_at" (RFC 3339) is
+	// before that of the stored report of the same "version": of two tests that end
+	// out of order the later one counts. A report is kept beside
+	// StateNeedsReauthorization, which decides an answer and so is no test's to set
+	// or clear: as state it is fault.InvalidArgument, as the stored one it stays.
 	RecordTest(ctx context.Context, t tenant.ID, id ID, version int64, state State, report []byte) error
+	// RecordAudit leaves an audit entry without any other change, for what was
+	// refused, failed or only read: no revision moves and nobody is notified. A call
+	// that ends in fault.Unavailable may have left it. At, Actor and RequestID of e
+	// are not read.
+	// Errors: fault.NotFound when there is no such tenant; fault.InvalidArgument
+	// without actor, action or outcome, and for a Note that is too long.
+	RecordAudit(ctx context.Context, t tenant.ID, actor, request string, e AuditEntry) error
 }
 
 // Change describes a transaction.
@@ -227,6 +241,22 @@ type TenantTx interface {
 	ClearDefault(ctx context.Context, org tenant.OrganizationID, category providers.Category) (ID, error)
 	// LockConnector locks the connector's row until the transaction ends.
 	LockConnector(ctx context.Context, id ID) error
+	// PutGrant says that a user has consented: the grant's version in Vault exists.
+	// It makes the row or raises it to version, active, and ends its lease, so that
+	// whoever refreshes the grant of before is fenced off. A connector in
+	// StateNeedsReauthorization becomes StateUntested by it, with the next version.
+	// Errors: fault.NotFound for a connector that is deleted or unknown.
+	PutGrant(ctx context.Context, id ID, version int64) error
+	// DeleteGrant removes the row, lease and all, and leaves the connector's state
+	// alone. A connector without a grant, also a deleted one, is no error, and
+	// nothing is written then. A later PutGrant begins anew: with any version, and
+	// with epochs that were never used.
+	// Errors: fault.NotFound for an unknown connector.
+	DeleteGrant(ctx context.Context, id ID) error
+	// Audit leaves an entry beside what the transaction writes, such as the reason
+	// for it. At, Actor and RequestID of e are not read.
+	// Errors: fault.InvalidArgument as RecordAudit.
+	Audit(ctx context.Context, e AuditEntry) error
 }
 
 // Outbox is the change feed that a relay drains. See DESIGN 6.

@@ -245,7 +245,7 @@ func (t *tx) lock(ctx context.Context, l change.Lock) error {
 		return fault.New(fault.AlreadyExists, "the tenant already exists")
 	}
 	t.revisions[l.ID] = revision
-	if err := t.audit(ctx, l.ID, "tenant.create", l.ID.String(), []string{"name", "status"}); err != nil {
+	if err := t.audit(ctx, l.ID, done("tenant.create", l.ID.String(), []string{"name", "status"})); err != nil {
 		return err
 	}
 	return t.note(ctx, connector.Message{Tenant: l.ID, All: true, Status: true})
@@ -262,12 +262,54 @@ func (t *tx) note(ctx context.Context, m connector.Message) error {
 	return err
 }
 
-// audit leaves an audit row: names of what changed, never a value.
-func (t *tx) audit(ctx context.Context, id tenant.ID, action, target string, fields []string) error {
-	_, err := t.query(ctx, id, `INSERT INTO audit (tenant_id, actor, action, target, outcome, request_id, fields)
-		VALUES ($1, $2, $3, $4, 'ok', $5, $6::text[])`,
-		[]any{id.String(), t.change.Actor, action, target, t.change.Request, fields}, nil)
+// done is the audit entry of a write: names of what changed, never a value.
+func done(action, target string, fields []string) connector.AuditEntry {
+	return connector.AuditEntry{Action: action, Target: target, Outcome: "ok", Fields: fields}
+}
+
+// audit leaves an audit row.
+func (t *tx) audit(ctx context.Context, id tenant.ID, e connector.AuditEntry) error {
+	sql, args := auditRow(id, t.change.Actor, t.change.Request, e)
+	_, err := t.query(ctx, id, sql, args, nil)
 	return err
+}
+
+const (
+	auditSQL = `INSERT INTO audit (tenant_id, actor, action, target, outcome, request_id, fields)
+		SELECT $1, $2, $3, $4, $5, $6, $7::text[] FROM tenants t WHERE t.id = $1 RETURNING 1`
+	notedAuditSQL = `INSERT INTO audit (tenant_id, actor, action, target, outcome, request_id, fields, note)
+		SELECT $1, $2, $3, $4, $5, $6, $7::text[], $8 FROM tenants t WHERE t.id = $1 RETURNING 1`
+)
+
+// auditRow writes an entry of a tenant that exists, and returns a row if it did.
+// Only an entry with a note needs its column, so that a build which comes before
+// its migration can write all others.
+func auditRow(id tenant.ID, actor, request string, e connector.AuditEntry) (sql string, args []any) {
+	if e.Fields == nil {
+		e.Fields = []string{}
+	}
+	args = []any{id.String(), actor, e.Action, e.Target, e.Outcome, request, e.Fields}
+	if e.Note == "" {
+		return auditSQL, args
+	}
+	return notedAuditSQL, append(args, e.Note)
+}
+
+// RecordAudit implements connector.Changer.
+func (s *Store) RecordAudit(ctx context.Context, t tenant.ID, actor, request string, e connector.AuditEntry) error {
+	if err := change.CheckActor(actor, request); err != nil {
+		return err
+	}
+	if err := change.CheckAudit(&e); err != nil {
+		return err
+	}
+	written := false
+	sql, args := auditRow(t, actor, request, e)
+	err := s.read(ctx, scope{tenant: t}, sql, args, func(pgx.Rows) error { written = true; return nil })
+	if err == nil && !written {
+		err = fault.New(fault.NotFound, "there is no such tenant")
+	}
+	return s.writeFailed(err)
 }
 
 // RecordTest implements connector.Changer.
@@ -281,31 +323,31 @@ func (s *Store) RecordTest(ctx context.Context, t tenant.ID, id connector.ID, ve
 	}
 	defer s.rollback(pgtx)
 	w := &tx{pg: pgtx}
-	n, err := w.query(ctx, t, `UPDATE connectors SET last_test = $5::json,
-		state = CASE state WHEN 'needs_reauthorization' THEN state ELSE $4 END
-		WHERE tenant_id = $1 AND id = $2::uuid AND version = $3 AND deleted_at IS NULL`,
-		[]any{t.String(), null(id.String()), version, string(state), null(string(report))}, nil)
-	if err != nil {
+	var present int64
+	var last *string
+	n, err := w.query(ctx, t, `SELECT c.version, c.last_test::text FROM connectors c
+		WHERE c.tenant_id = $1 AND c.id = $2::uuid AND c.deleted_at IS NULL FOR UPDATE OF c`,
+		[]any{t.String(), null(id.String())}, func(rows pgx.Rows) error { return rows.Scan(&present, &last) })
+	switch {
+	case err != nil:
 		return s.writeFailed(err)
+	case n == 0:
+		return notFound()
+	case present != version:
+		return stale()
 	}
-	if n == 0 {
-		return w.missing(ctx, t, id)
+	if err := change.CheckTestOrder([]byte(text(last)), report); err != nil {
+		return err
+	}
+	_, err = w.query(ctx, t, `UPDATE connectors SET last_test = $4::json,
+		state = CASE state WHEN 'needs_reauthorization' THEN state ELSE $3 END WHERE tenant_id = $1 AND id = $2::uuid`,
+		[]any{t.String(), null(id.String()), string(state), null(string(report))}, nil)
+	if err != nil {
+		return err
 	}
 	return classify(ctx, pgtx.Commit(ctx))
 }
 
-// missing says why a versioned write found no row.
-func (t *tx) missing(ctx context.Context, id tenant.ID, c connector.ID) error {
-	n, err := t.query(ctx, id, `SELECT FROM connectors c WHERE c.tenant_id = $1 AND c.id = $2::uuid AND c.deleted_at IS NULL`,
-		[]any{id.String(), null(c.String())}, nil)
-	switch {
-	case err != nil:
-		return err
-	case n == 0:
-		return notFound()
-	default:
-		return fault.New(fault.StaleVersion, "the connector has changed meanwhile")
-	}
-}
-
 func notFound() error { return fault.New(fault.NotFound, "there is no such connector") }
+
+func stale() error { return fault.New(fault.StaleVersion, "the connector has changed meanwhile") }

@@ -65,12 +65,8 @@ func TestStore(t *testing.T) {
 		New: func(t testing.TB) connector.Store {
 			return open(t, login(t, server, newDatabase(t, server), "patchbay_admin", "patchbay_relay"))
 		},
-		SetGrant: func(t testing.TB, s connector.Store, tn tenant.ID, id connector.ID, status connector.GrantStatus) {
-			as(t, s.(*Store), tn, `INSERT INTO oauth_grants (tenant_id, connector_id, status) VALUES ($1, $2::uuid, $3)
-				ON CONFLICT (tenant_id, connector_id) DO UPDATE SET status = excluded.status`, tn.String(), id.String(), string(status))
-		},
 		Force: func(t testing.TB, s connector.Store, tn tenant.ID, id connector.ID, table, set string) error {
-			key := map[string]string{"connectors": "id", "connector_params": "connector_id"}[table]
+			key := map[string]string{"connectors": "id", "connector_params": "connector_id", "oauth_grants": "connector_id"}[table]
 			return s.(*Store).read(within(t, 30*time.Second), scope{tenant: tn},
 				`UPDATE `+table+` SET `+set+` WHERE tenant_id = $1 AND `+key+` = $2::uuid`,
 				[]any{tn.String(), id.String()}, func(pgx.Rows) error { return nil })

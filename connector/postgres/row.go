@@ -20,9 +20,9 @@ const connectorColumns = `c.id::text, c.external_id, c.name, c.category, c.kind,
 // since 1970, which no session time zone changes.
 const paramsJoin = `LEFT JOIN LATERAL (
 	SELECT jsonb_object_agg(p.name, jsonb_build_object('v', p.value, 'w', p.writer, 'i', p.imported,
-			'u', (extract(epoch FROM p.updated_at) * 1000000)::bigint)) FILTER (WHERE p.value IS NOT NULL) AS params,
+			'u', (extract(epoch FROM p.updated_at) * 1000000)::bigint)) FILTER (WHERE p.secret_version IS NULL) AS params,
 		jsonb_object_agg(p.name, jsonb_build_object('n', p.secret_version, 'w', p.writer,
-			'u', (extract(epoch FROM p.updated_at) * 1000000)::bigint)) FILTER (WHERE p.value IS NULL) AS secrets
+			'u', (extract(epoch FROM p.updated_at) * 1000000)::bigint)) FILTER (WHERE p.secret_version IS NOT NULL) AS secrets
 	FROM connector_params p WHERE p.tenant_id = c.tenant_id AND p.connector_id = c.id) p ON true`
 
 // connectorRow receives connectorColumns; all are null where a join found none.
@@ -148,20 +148,12 @@ func null(s string) *string {
 func encodeParams(c *connector.Connector) (params, secrets map[string]paramRow, err error) {
 	params = make(map[string]paramRow, len(c.Params))
 	for name, p := range c.Params {
-		row := paramRow{Writer: string(p.Writer), UpdatedAt: p.UpdatedAt.UnixMicro()}
-		value, err := change.EncodeValue(p.Value)
+		value, imported, err := change.EncodeParam(p)
 		if err != nil {
 			return nil, nil, err
 		}
-		row.Value = json.RawMessage(value)
-		if p.Imported != nil {
-			imported, err := change.EncodeValue(p.Imported)
-			if err != nil {
-				return nil, nil, err
-			}
-			row.Imported = json.RawMessage(imported)
-		}
-		params[name] = row
+		params[name] = paramRow{Value: json.RawMessage(value), Imported: json.RawMessage(imported),
+			Writer: string(p.Writer), UpdatedAt: p.UpdatedAt.UnixMicro()}
 	}
 	secrets = make(map[string]paramRow, len(c.Secrets))
 	for name, s := range c.Secrets {

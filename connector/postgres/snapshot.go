@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/patchbay-dev/patchbay/connector"
+	"github.com/patchbay-dev/patchbay/connector/internal/change"
 	"github.com/patchbay-dev/patchbay/providers"
 	"github.com/patchbay-dev/patchbay/tenant"
 )
@@ -17,7 +18,7 @@ import (
 // missing tenant is no row at all and a missing connector is a row of nulls:
 // both answers come with the same statement. $1 tenant, $2 organization or empty text.
 const (
-	snapshotHead = `SELECT t.revision, t.status, o.active, g.status, ` + connectorColumns + `
+	snapshotHead = `SELECT t.revision, t.status, o.active, g.status, g.grant_version, ` + connectorColumns + `
 	FROM tenants t
 	LEFT JOIN organizations o ON o.tenant_id = t.id AND o.id = $2
 	LEFT JOIN connectors c ON c.tenant_id = t.id AND `
@@ -124,13 +125,17 @@ func scanSnapshot(rows pgx.Rows) (connector.Snapshot, error) {
 		status       string
 		organization *bool
 		grant        *string
+		grantVersion *int64
 		row          connectorRow
 	)
-	err := rows.Scan(append([]any{&s.Revision, &status, &organization, &grant}, row.targets()...)...)
+	err := rows.Scan(append([]any{&s.Revision, &status, &organization, &grant, &grantVersion}, row.targets()...)...)
 	if err != nil {
 		return s, err
 	}
 	s.Tenant, s.Grant = connector.Status(status), connector.GrantStatus(text(grant))
+	if grantVersion != nil {
+		s.GrantVersion = *grantVersion
+	}
 	if organization != nil {
 		s.Organization = connector.OrganizationInactive
 		if *organization {
@@ -140,7 +145,10 @@ func scanSnapshot(rows pgx.Rows) (connector.Snapshot, error) {
 	if s.Connector, err = row.connector(); err != nil {
 		return s, err
 	}
-	s.Inherited = s.Connector != nil && s.Connector.Organization.IsZero()
+	if s.Connector != nil {
+		s.Inherited = s.Connector.Organization.IsZero()
+		change.DropCleared(s.Connector)
+	}
 	return s, nil
 }
 

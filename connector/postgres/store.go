@@ -133,22 +133,24 @@ func (s *Store) Ping(ctx context.Context) (at time.Time, err error) {
 type scope struct {
 	tenant  tenant.ID
 	tenants []tenant.ID
-	listing bool
+	across  string // what of all tenants is seen, by a policy of its own: see the policies
 }
+
+// The scopes across tenants, which patchbay_admin alone may have.
+const (
+	acrossTenants = "tenants" // their records
+	acrossGrants  = "grants"  // grants and their connectors
+)
 
 func (c scope) queue(ctx context.Context, b *pgx.Batch) {
 	ids := make([]string, len(c.tenants))
 	for i, id := range c.tenants {
 		ids[i] = id.String()
 	}
-	listing := ""
-	if c.listing {
-		listing = "tenants"
-	}
 	b.Queue(`SELECT clock_timestamp(), set_config('app.tenant', $1, true), set_config('app.tenants', $2, true),
 		set_config('app.scope', $3, true),
 		set_config('statement_timeout', coalesce(nullif($4, ''), current_setting('statement_timeout')), true)`,
-		c.tenant.String(), strings.Join(ids, ","), listing, timeLeft(ctx))
+		c.tenant.String(), strings.Join(ids, ","), c.across, timeLeft(ctx))
 }
 
 // timeLeft spells the context's remaining time in milliseconds, "" without a
@@ -167,16 +169,30 @@ func (s *Store) read(ctx context.Context, c scope, sql string, args []any, scan 
 	return s.readWithClock(ctx, c, &at, sql, args, scan)
 }
 
-// readWithClock runs one statement as one pipeline with one Sync, which Postgres
-// treats as one transaction: set_config holds for the statement and ends with
-// it. at is the database's clock just before the statement's snapshot: taken
-// after it, an answer could look newer than it is.
+// readWithClock runs one statement. at is the database's clock just before the
+// statement's snapshot: taken after it, an answer could look newer than it is.
 func (s *Store) readWithClock(ctx context.Context, c scope, at *time.Time, sql string, args []any, scan func(pgx.Rows) error) error {
-	err := s.readOnce(ctx, c, at, sql, args, scan)
-	if connectionLost(ctx, err) {
+	return s.pipeline(ctx, c, at, statement{sql, args, scan})
+}
+
+// statement is one of a pipeline. scan gets each row and may be nil.
+type statement struct {
+	sql  string
+	args []any
+	scan func(pgx.Rows) error
+}
+
+// pipeline runs statements in one round trip with one Sync, which Postgres treats
+// as one transaction: set_config holds for them and ends with it. Each sees what
+// was committed before it began, and what those before it did.
+func (s *Store) pipeline(ctx context.Context, c scope, at *time.Time, statements ...statement) error {
+	begun, err := s.pipelineOnce(ctx, c, at, statements)
+	// An answer that breaks off is not asked for again: its first rows are with
+	// the caller already.
+	if connectionLost(ctx, err) && !begun {
 		// The server restarted, so the other idle connections are dead too.
 		s.pool.Reset()
-		err = s.readOnce(ctx, c, at, sql, args, scan)
+		_, err = s.pipelineOnce(ctx, c, at, statements)
 	}
 	if retryable(err) && ctx.Err() == nil {
 		// A standby cancels reads that its replay runs into. Nothing is in conflict
@@ -186,24 +202,33 @@ func (s *Store) readWithClock(ctx context.Context, c scope, at *time.Time, sql s
 	return classify(ctx, err)
 }
 
-func (s *Store) readOnce(ctx context.Context, c scope, at *time.Time, sql string, args []any, scan func(pgx.Rows) error) error {
+// pipelineOnce also tells whether a row was scanned.
+func (s *Store) pipelineOnce(ctx context.Context, c scope, at *time.Time, statements []statement) (begun bool, err error) {
 	var b pgx.Batch
 	c.queue(ctx, &b)
-	b.Queue(sql, args...)
+	for _, st := range statements {
+		b.Queue(st.sql, st.args...)
+	}
 	results := s.pool.SendBatch(ctx, &b)
-	err := collect(results, at, scan)
+	err = results.QueryRow().Scan(at, nil, nil, nil, nil)
+	*at = at.UTC()
+	for i := 0; err == nil && i < len(statements); i++ {
+		err = collect(results, func(rows pgx.Rows) error {
+			if statements[i].scan == nil {
+				return nil
+			}
+			begun = true
+			return statements[i].scan(rows)
+		})
+	}
 	if closing := results.Close(); err == nil {
 		err = closing
 	}
-	return err
+	return begun, err
 }
 
-// collect reads the answers of [clock and set_config, statement].
-func collect(results pgx.BatchResults, at *time.Time, scan func(pgx.Rows) error) error {
-	if err := results.QueryRow().Scan(at, nil, nil, nil, nil); err != nil {
-		return err
-	}
-	*at = at.UTC()
+// collect reads one statement's answer.
+func collect(results pgx.BatchResults, scan func(pgx.Rows) error) error {
 	rows, err := results.Query()
 	if err != nil {
 		return err

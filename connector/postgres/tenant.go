@@ -44,7 +44,7 @@ func scanOrganization(rows pgx.Row) (o connector.Organization, err error) {
 // Tenants implements connector.Reader. Only the control plane's role sees any.
 func (s *Store) Tenants(ctx context.Context) (list []connector.Tenant, err error) {
 	// No tenant_id here: the listing is of all, by a policy of its own.
-	err = s.read(ctx, scope{listing: true}, `SELECT `+tenantColumns+` FROM tenants t ORDER BY t.id`, nil,
+	err = s.read(ctx, scope{across: acrossTenants}, `SELECT `+tenantColumns+` FROM tenants t ORDER BY t.id`, nil,
 		func(rows pgx.Rows) error {
 			t, err := scanTenant(rows)
 			list = append(list, t)
@@ -150,11 +150,14 @@ func (r *reader) History(ctx context.Context, id connector.ID) (list []connector
 
 // Audit implements connector.TenantReader.
 func (r *reader) Audit(ctx context.Context, limit int) (list []connector.AuditEntry, err error) {
-	err = r.read(ctx, `SELECT a.at, a.actor, a.action, a.target, a.outcome, a.request_id, a.fields FROM audit a
+	// The note is read by way of the row, because the schema of the build before
+	// has none.
+	err = r.read(ctx, `SELECT a.at, a.actor, a.action, a.target, a.outcome, a.request_id, a.fields,
+		coalesce(to_jsonb(a) ->> 'note', '') FROM audit a
 		WHERE a.tenant_id = $1 ORDER BY a.tenant_id DESC, a.id DESC LIMIT $2::bigint`, []any{int64(max(0, limit))},
 		func(rows pgx.Rows) error {
 			var e connector.AuditEntry
-			err := rows.Scan(&e.At, &e.Actor, &e.Action, &e.Target, &e.Outcome, &e.RequestID, &e.Fields)
+			err := rows.Scan(&e.At, &e.Actor, &e.Action, &e.Target, &e.Outcome, &e.RequestID, &e.Fields, &e.Note)
 			e.At = e.At.UTC()
 			list = append(list, e)
 			return err

@@ -23,10 +23,18 @@ type tenantTx struct {
 // Revision implements connector.TenantTx; 0 for a tenant that is not the change's.
 func (t *tenantTx) Revision() int64 { return t.tx.revisions[t.id] }
 
-// query runs a statement whose first argument is the tenant.
-func (t *tenantTx) query(ctx context.Context, sql string, args []any, scan func(pgx.Rows) error) error {
+// named refuses a tenant that the change has not locked.
+func (t *tenantTx) named() error {
 	if _, locked := t.tx.revisions[t.id]; !locked {
 		return fault.New(fault.InvalidArgument, "the change does not name this tenant")
+	}
+	return nil
+}
+
+// query runs a statement whose first argument is the tenant.
+func (t *tenantTx) query(ctx context.Context, sql string, args []any, scan func(pgx.Rows) error) error {
+	if err := t.named(); err != nil {
+		return err
 	}
 	_, err := t.tx.query(ctx, t.id, sql, append([]any{t.id.String()}, args...), scan)
 	return err
@@ -55,7 +63,7 @@ func (t *tenantTx) UpdateTenant(ctx context.Context, fn func(*connector.Tenant) 
 	if err != nil {
 		return err
 	}
-	if err := t.tx.audit(ctx, t.id, "tenant.update", t.id.String(), change.TenantFields(&old, &next)); err != nil {
+	if err := t.tx.audit(ctx, t.id, done("tenant.update", t.id.String(), change.TenantFields(&old, &next))); err != nil {
 		return err
 	}
 	return t.tx.note(ctx, connector.Message{Tenant: t.id, All: true, Status: next.Status != old.Status})
@@ -87,7 +95,7 @@ func (t *tenantTx) PutOrganization(ctx context.Context, o connector.Organization
 	if old == nil {
 		action = "organization.create"
 	}
-	if err := t.tx.audit(ctx, t.id, action, o.ID.String(), change.OrganizationFields(old, &o)); err != nil {
+	if err := t.tx.audit(ctx, t.id, done(action, o.ID.String(), change.OrganizationFields(old, &o))); err != nil {
 		return err
 	}
 	return t.tx.note(ctx, connector.Message{Tenant: t.id, Organization: o.ID, Status: old == nil || o.Active != old.Active})
@@ -121,7 +129,7 @@ func (t *tenantTx) Update(ctx context.Context, id connector.ID, version int64, f
 		return err
 	}
 	if old.Version != version {
-		return fault.New(fault.StaleVersion, "the connector has changed meanwhile")
+		return stale()
 	}
 	next := change.Copy(old)
 	if err := fn(&next); err != nil {
@@ -134,8 +142,9 @@ func (t *tenantTx) Update(ctx context.Context, id connector.ID, version int64, f
 	return t.replace(ctx, change.Action(old, &next), old, &next)
 }
 
-// replace stores next over old, as the next version.
-func (t *tenantTx) replace(ctx context.Context, action string, old, next *connector.Connector) error {
+// replace stores next over old, as the next version. fields are what the audit
+// names beside what differs.
+func (t *tenantTx) replace(ctx context.Context, action string, old, next *connector.Connector, fields ...string) error {
 	next.Version, next.CreatedAt = old.Version+1, old.CreatedAt
 	err := t.query(ctx, `UPDATE connectors SET external_id = $3, name = $4, schema_version = $5, state = $6,
 		active = $7, is_default = $8, block_pinned = $9, no_update = $10, pin = $11, last_test = $12::json,
@@ -147,7 +156,7 @@ func (t *tenantTx) replace(ctx context.Context, action string, old, next *connec
 	if err != nil {
 		return err
 	}
-	return t.written(ctx, action, old, next)
+	return t.written(ctx, action, old, next, fields...)
 }
 
 // ClearDefault implements connector.TenantTx.
@@ -187,7 +196,7 @@ func (t *tenantTx) find(ctx context.Context, where string, args ...any) (c *conn
 }
 
 // written completes a connector's write: params, history, audit, outbox.
-func (t *tenantTx) written(ctx context.Context, action string, old, c *connector.Connector) error {
+func (t *tenantTx) written(ctx context.Context, action string, old, c *connector.Connector, fields ...string) error {
 	change.Stamp(c)
 	if err := t.putParams(ctx, c); err != nil {
 		return err
@@ -202,12 +211,28 @@ func (t *tenantTx) written(ctx context.Context, action string, old, c *connector
 	if err != nil {
 		return err
 	}
-	if err := t.tx.audit(ctx, t.id, action, c.ID.String(), change.Fields(old, c)); err != nil {
+	if err := t.tx.audit(ctx, t.id, done(action, c.ID.String(), append(fields, change.Fields(old, c)...))); err != nil {
 		return err
 	}
+	return t.noteSlot(ctx, c)
+}
+
+// noteSlot leaves the outbox row of what may change a connector's answers.
+func (t *tenantTx) noteSlot(ctx context.Context, c *connector.Connector) error {
 	m := change.MessageOf(c)
 	m.Tenant = t.id
 	return t.tx.note(ctx, m)
+}
+
+// Audit implements connector.TenantTx.
+func (t *tenantTx) Audit(ctx context.Context, e connector.AuditEntry) error {
+	if err := change.CheckAudit(&e); err != nil {
+		return err
+	}
+	if err := t.named(); err != nil {
+		return err
+	}
+	return t.tx.audit(ctx, t.id, e)
 }
 
 // refuse makes an error of ours as final as a failed statement: the row is

@@ -145,7 +145,7 @@ func (t *tx) lock(ctx context.Context, l change.Lock) error {
 		return fault.New(fault.AlreadyExists, "the tenant already exists")
 	}
 	t.revisions[l.ID] = revision
-	if err := t.audit(ctx, l.ID, "tenant.create", l.ID.String(), []string{"name", "status"}); err != nil {
+	if err := t.audit(ctx, l.ID, done("tenant.create", l.ID.String(), []string{"name", "status"})); err != nil {
 		return err
 	}
 	return t.note(ctx, connector.Message{Tenant: l.ID, All: true, Status: true})
@@ -161,15 +161,53 @@ func (t *tx) note(ctx context.Context, m connector.Message) error {
 		null(m.Connector.String()), m.Status, micros(t.now))
 }
 
-// audit leaves an audit row: names of what changed, never a value.
-func (t *tx) audit(ctx context.Context, id tenant.ID, action, target string, fields []string) error {
-	names, err := json.Marshal(fields)
+// done is the audit entry of a write: names of what changed, never a value.
+func done(action, target string, fields []string) connector.AuditEntry {
+	return connector.AuditEntry{Action: action, Target: target, Outcome: "ok", Fields: fields}
+}
+
+// audit leaves an audit row.
+func (t *tx) audit(ctx context.Context, id tenant.ID, e connector.AuditEntry) error {
+	args, err := auditRow(id, t.now, t.change.Actor, t.change.Request, e)
 	if err != nil {
-		return t.fail(unreadable(err))
+		return t.fail(err)
 	}
-	return t.exec(ctx, `INSERT INTO audit (tenant_id, at, actor, action, target, outcome, request_id, fields)
-		VALUES (?1, ?2, ?3, ?4, ?5, 'ok', ?6, ?7)`,
-		id.String(), micros(t.now), t.change.Actor, action, target, t.change.Request, string(names))
+	return t.exec(ctx, auditSQL, args...)
+}
+
+// auditSQL writes an entry of a tenant that exists, and returns a row if it did.
+const auditSQL = `INSERT INTO audit (tenant_id, at, actor, action, target, outcome, request_id, fields, note)
+	SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9 FROM tenants t WHERE t.id = ?1 RETURNING 1`
+
+func auditRow(id tenant.ID, at time.Time, actor, request string, e connector.AuditEntry) ([]any, error) {
+	if e.Fields == nil {
+		e.Fields = []string{}
+	}
+	names, err := json.Marshal(e.Fields)
+	if err != nil {
+		return nil, unreadable(err)
+	}
+	return []any{id.String(), micros(at), actor, e.Action, e.Target, e.Outcome, request, string(names), e.Note}, nil
+}
+
+// RecordAudit implements connector.Changer.
+func (s *Store) RecordAudit(ctx context.Context, t tenant.ID, actor, request string, e connector.AuditEntry) error {
+	if err := change.CheckActor(actor, request); err != nil {
+		return err
+	}
+	if err := change.CheckAudit(&e); err != nil {
+		return err
+	}
+	args, err := auditRow(t, s.now(), actor, request, e)
+	if err != nil {
+		return err
+	}
+	written := false
+	err = queryOn(ctx, s.write, func(*sql.Rows) error { written = true; return nil }, auditSQL, args...)
+	if err == nil && !written {
+		return noTenant()
+	}
+	return s.classify(ctx, err)
 }
 
 // RecordTest implements connector.Changer.
@@ -184,8 +222,10 @@ func (s *Store) RecordTest(ctx context.Context, t tenant.ID, id connector.ID, ve
 	defer begun.Rollback() //nolint:errcheck // after a commit it does nothing; before, the connection is dropped
 	w := &tx{store: s, sql: begun}
 	var stored int64
-	n, err := w.query(ctx, func(rows *sql.Rows) error { return rows.Scan(&stored) },
-		`SELECT c.version FROM connectors c WHERE c.tenant_id = ?1 AND c.id = ?2 AND c.deleted_at IS NULL`, t.String(), id.String())
+	var last sql.NullString
+	n, err := w.query(ctx, func(rows *sql.Rows) error { return rows.Scan(&stored, &last) },
+		`SELECT c.version, c.last_test FROM connectors c WHERE c.tenant_id = ?1 AND c.id = ?2 AND c.deleted_at IS NULL`,
+		t.String(), id.String())
 	switch {
 	case err != nil:
 		return err
@@ -193,6 +233,9 @@ func (s *Store) RecordTest(ctx context.Context, t tenant.ID, id connector.ID, ve
 		return noConnector()
 	case stored != version:
 		return stale()
+	}
+	if err := change.CheckTestOrder([]byte(last.String), report); err != nil {
+		return err
 	}
 	err = w.exec(ctx, `UPDATE connectors SET last_test = ?4,
 		state = CASE state WHEN 'needs_reauthorization' THEN state ELSE ?3 END WHERE tenant_id = ?1 AND id = ?2`,

@@ -3,11 +3,11 @@ package sqlite
 import (
 	"github.com/patchbay-dev/patchbay/connector"
 	"github.com/patchbay-dev/patchbay/connector/internal/change"
-	"github.com/patchbay-dev/patchbay/internal/fault"
 )
 
 // paramRow is a row of connector_params, as JSON in a reading's column and in a
-// history row. Exactly one of Value and Secret is set.
+// history row. Value and Secret are not
+// set both; with neither, a param was cleared.
 type paramRow struct {
 	Name     string           `json:"n"`
 	Value    *string          `json:"v,omitempty"` // JSON within JSON: SQLite would respell its numbers
@@ -21,25 +21,25 @@ func encodeParams(c *connector.Connector) ([]paramRow, error) {
 	rows := make([]paramRow, 0, len(c.Params)+len(c.Secrets))
 	for _, name := range sortedKeys(c.Params) {
 		p := c.Params[name]
-		value, err := change.EncodeValue(p.Value)
+		value, imported, err := change.EncodeParam(p)
 		if err != nil {
 			return nil, err
 		}
-		row := paramRow{Name: name, Value: &value, Writer: p.Writer, At: micros(p.UpdatedAt)}
-		if p.Imported != nil {
-			imported, err := change.EncodeValue(p.Imported)
-			if err != nil {
-				return nil, err
-			}
-			row.Imported = &imported
-		}
-		rows = append(rows, row)
+		rows = append(rows, paramRow{Name: name, Value: part(value), Imported: part(imported), Writer: p.Writer, At: micros(p.UpdatedAt)})
 	}
 	for _, name := range sortedKeys(c.Secrets) {
 		s := c.Secrets[name]
 		rows = append(rows, paramRow{Name: name, Secret: &s.Version, Writer: s.Writer, At: micros(s.UpdatedAt)})
 	}
 	return rows, nil
+}
+
+// part is a column of what change.EncodeParam spells.
+func part(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
 }
 
 func decodeParams(c *connector.Connector, rows []paramRow) (err error) {
@@ -50,11 +50,10 @@ func decodeParams(c *connector.Connector, rows []paramRow) (err error) {
 			continue
 		}
 		p := connector.Param{Writer: row.Writer, UpdatedAt: instant(row.At)}
-		if row.Value == nil {
-			return fault.New(fault.Internal, "a stored param has no value")
-		}
-		if p.Value, err = change.DecodeValue(*row.Value); err != nil {
-			return err
+		if row.Value != nil {
+			if p.Value, err = change.DecodeValue(*row.Value); err != nil {
+				return err
+			}
 		}
 		if row.Imported != nil {
 			if p.Imported, err = change.DecodeValue(*row.Imported); err != nil {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 
 	"github.com/patchbay-dev/patchbay/connector"
+	"github.com/patchbay-dev/patchbay/connector/internal/change"
 	"github.com/patchbay-dev/patchbay/providers"
 	"github.com/patchbay-dev/patchbay/tenant"
 )
@@ -14,7 +15,7 @@ import (
 // tenant is no row, a missing connector a row of NULLs, and both answers come
 // with the facts of the same moment. ?1 tenant, ?2 organization or empty text.
 const (
-	snapshotHead = `SELECT t.revision, t.status, o.active, g.status, ` + connectorColumns + `
+	snapshotHead = `SELECT t.revision, t.status, o.active, g.status, g.grant_version, ` + connectorColumns + `
 	FROM tenants t
 	LEFT JOIN organizations o ON o.tenant_id = t.id AND o.id = ?2
 	LEFT JOIN connectors c ON c.tenant_id = t.id AND `
@@ -93,16 +94,17 @@ func (r *reader) snapshots(ctx context.Context, statement string, args ...any) (
 
 func scanSnapshot(rows *sql.Rows) (connector.Snapshot, error) {
 	var (
-		s      connector.Snapshot
-		active sql.NullBool
-		grant  sql.NullString
-		row    connectorRow
+		s            connector.Snapshot
+		active       sql.NullBool
+		grant        sql.NullString
+		grantVersion sql.NullInt64
+		row          connectorRow
 	)
-	err := rows.Scan(append([]any{&s.Revision, &s.Tenant, &active, &grant}, row.targets()...)...)
+	err := rows.Scan(append([]any{&s.Revision, &s.Tenant, &active, &grant, &grantVersion}, row.targets()...)...)
 	if err != nil {
 		return s, err
 	}
-	s.Grant = connector.GrantStatus(grant.String)
+	s.Grant, s.GrantVersion = connector.GrantStatus(grant.String), grantVersion.Int64
 	switch {
 	case active.Bool:
 		s.Organization = connector.OrganizationActive
@@ -110,7 +112,10 @@ func scanSnapshot(rows *sql.Rows) (connector.Snapshot, error) {
 		s.Organization = connector.OrganizationInactive
 	}
 	s.Connector, err = row.connector()
-	s.Inherited = s.Connector != nil && s.Connector.Organization.IsZero()
+	if s.Connector != nil {
+		s.Inherited = s.Connector.Organization.IsZero()
+		change.DropCleared(s.Connector)
+	}
 	return s, err
 }
 

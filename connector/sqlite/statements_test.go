@@ -14,5 +14,6 @@ func TestStatementsNameTheTenant(t *testing.T) {
 		"FROM outbox x WHERE":          "the relay carries every tenant's rows",
 		"UPDATE outbox SET sent_at":    "the relay marks what it has claimed",
 		"DELETE FROM outbox WHERE":     "housekeeping sweeps every tenant's sent rows",
+		"AND c.state <> 'needs_":       "the control plane looks for drift in all tenants",
 	})
 }

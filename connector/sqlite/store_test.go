@@ -14,16 +14,9 @@ func TestStore(t *testing.T) {
 		New: func(t testing.TB) connector.Store {
 			return openAt(t, filepath.Join(t.TempDir(), "store.db"), Options{})
 		},
-		SetGrant: func(t testing.TB, s connector.Store, tn tenant.ID, id connector.ID, status connector.GrantStatus) {
-			_, err := s.(*Store).write.ExecContext(t.Context(), `INSERT INTO oauth_grants (tenant_id, connector_id, status, updated_at)
-				VALUES (?1, ?2, ?3, 0) ON CONFLICT DO UPDATE SET status = excluded.status`, tn.String(), id.String(), string(status))
-			if err != nil {
-				t.Fatal(err)
-			}
-		},
 		Force: func(t testing.TB, s connector.Store, tn tenant.ID, id connector.ID, table, set string) error {
 			store := s.(*Store)
-			key := map[string]string{"connectors": "id", "connector_params": "connector_id"}[table]
+			key := map[string]string{"connectors": "id", "connector_params": "connector_id", "oauth_grants": "connector_id"}[table]
 			_, err := store.write.ExecContext(t.Context(), `UPDATE `+table+` SET `+set+` WHERE tenant_id = ?1 AND `+key+` = ?2`,
 				tn.String(), id.String())
 			return store.classify(t.Context(), err)

@@ -150,14 +150,14 @@ func (r *reader) Audit(ctx context.Context, limit int) (list []connector.AuditEn
 		var e connector.AuditEntry
 		var at int64
 		var fields string
-		err := rows.Scan(&at, &e.Actor, &e.Action, &e.Target, &e.Outcome, &e.RequestID, &fields)
+		err := rows.Scan(&at, &e.Actor, &e.Action, &e.Target, &e.Outcome, &e.RequestID, &fields, &e.Note)
 		if err == nil {
 			e.At = instant(at)
 			err = json.Unmarshal([]byte(fields), &e.Fields)
 		}
 		list = append(list, e)
 		return err
-	}, `SELECT a.at, a.actor, a.action, a.target, a.outcome, a.request_id, a.fields FROM audit a
+	}, `SELECT a.at, a.actor, a.action, a.target, a.outcome, a.request_id, a.fields, a.note FROM audit a
 		WHERE a.tenant_id = ?1 ORDER BY a.id DESC LIMIT ?2`, r.tenant.String(), max(0, limit))
 	return list, err
 }

@@ -68,7 +68,7 @@ func (t *tenantTx) UpdateTenant(ctx context.Context, fn func(*connector.Tenant) 
 	if err != nil {
 		return err
 	}
-	if err := t.tx.audit(ctx, t.id, "tenant.update", t.id.String(), change.TenantFields(&old, &next)); err != nil {
+	if err := t.tx.audit(ctx, t.id, done("tenant.update", t.id.String(), change.TenantFields(&old, &next))); err != nil {
 		return err
 	}
 	return t.tx.note(ctx, connector.Message{Tenant: t.id, All: true, Status: next.Status != old.Status})
@@ -100,7 +100,7 @@ func (t *tenantTx) PutOrganization(ctx context.Context, o connector.Organization
 	if old == nil {
 		action = "organization.create"
 	}
-	if err := t.tx.audit(ctx, t.id, action, o.ID.String(), change.OrganizationFields(old, &o)); err != nil {
+	if err := t.tx.audit(ctx, t.id, done(action, o.ID.String(), change.OrganizationFields(old, &o))); err != nil {
 		return err
 	}
 	return t.tx.note(ctx, connector.Message{Tenant: t.id, Organization: o.ID, Status: old == nil || o.Active != old.Active})
@@ -128,13 +128,11 @@ func (t *tenantTx) Insert(ctx context.Context, c connector.Connector) error {
 
 // Update implements connector.TenantTx.
 func (t *tenantTx) Update(ctx context.Context, id connector.ID, version int64, fn func(*connector.Connector) error) error {
-	old, err := t.find(ctx, `c.id = ?2`, id.String())
-	switch {
-	case err != nil:
+	old, err := t.present(ctx, id)
+	if err != nil {
 		return err
-	case old == nil:
-		return noConnector()
-	case old.Version != version:
+	}
+	if old.Version != version {
 		return stale()
 	}
 	next := change.Copy(old)
@@ -148,8 +146,9 @@ func (t *tenantTx) Update(ctx context.Context, id connector.ID, version int64, f
 	return t.replace(ctx, change.Action(old, &next), old, &next)
 }
 
-// replace stores next over old, as the next version.
-func (t *tenantTx) replace(ctx context.Context, action string, old, next *connector.Connector) error {
+// replace stores next over old, as the next version. fields are what the audit
+// names beside what differs.
+func (t *tenantTx) replace(ctx context.Context, action string, old, next *connector.Connector, fields ...string) error {
 	next.Version, next.CreatedAt, next.UpdatedAt = old.Version+1, old.CreatedAt, t.tx.now
 	if next.UpdatedAt.Before(old.UpdatedAt) { // the clock went back
 		next.UpdatedAt = old.UpdatedAt
@@ -164,7 +163,7 @@ func (t *tenantTx) replace(ctx context.Context, action string, old, next *connec
 	if err != nil {
 		return err
 	}
-	return t.written(ctx, action, old, next)
+	return t.written(ctx, action, old, next, fields...)
 }
 
 // ClearDefault implements connector.TenantTx.
@@ -189,6 +188,15 @@ func (t *tenantTx) LockConnector(ctx context.Context, id connector.ID) error {
 	return err
 }
 
+// present reads a connector, living or deleted.
+func (t *tenantTx) present(ctx context.Context, id connector.ID) (*connector.Connector, error) {
+	c, err := t.find(ctx, `c.id = ?2`, id.String())
+	if err == nil && c == nil {
+		err = noConnector()
+	}
+	return c, err
+}
+
 func (t *tenantTx) find(ctx context.Context, where string, args ...any) (c *connector.Connector, err error) {
 	_, err = t.query(ctx, func(rows *sql.Rows) (err error) {
 		c, err = scanConnector(rows)
@@ -199,7 +207,7 @@ func (t *tenantTx) find(ctx context.Context, where string, args ...any) (c *conn
 
 // written completes a connector's write: params, history, audit, outbox. What
 // it refuses is final for the transaction, because the row is written already.
-func (t *tenantTx) written(ctx context.Context, action string, old, c *connector.Connector) error {
+func (t *tenantTx) written(ctx context.Context, action string, old, c *connector.Connector, fields ...string) error {
 	change.Stamp(c)
 	params, err := encodeParams(c)
 	if err != nil {
@@ -218,12 +226,28 @@ func (t *tenantTx) written(ctx context.Context, action string, old, c *connector
 	if err != nil {
 		return err
 	}
-	if err := t.tx.audit(ctx, t.id, action, c.ID.String(), change.Fields(old, c)); err != nil {
+	if err := t.tx.audit(ctx, t.id, done(action, c.ID.String(), append(fields, change.Fields(old, c)...))); err != nil {
 		return err
 	}
+	return t.noteSlot(ctx, c)
+}
+
+// noteSlot leaves the outbox row of what may change a connector's answers.
+func (t *tenantTx) noteSlot(ctx context.Context, c *connector.Connector) error {
 	m := change.MessageOf(c)
 	m.Tenant = t.id
 	return t.tx.note(ctx, m)
+}
+
+// Audit implements connector.TenantTx.
+func (t *tenantTx) Audit(ctx context.Context, e connector.AuditEntry) error {
+	if err := change.CheckAudit(&e); err != nil {
+		return err
+	}
+	if err := t.named(); err != nil {
+		return err
+	}
+	return t.tx.audit(ctx, t.id, e)
 }
 
 // putParams replaces a connector's params. They are few and always read

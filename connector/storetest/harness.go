@@ -17,12 +17,9 @@ type Harness struct {
 	// New returns an empty store with a control plane's rights. It is called
 	// once per case, from parallel tests; it registers its own clean-up.
 	New func(t testing.TB) connector.Store
-	// SetGrant writes the status of a connector's OAuth2 grant, which no method
-	// of the contract does.
-	SetGrant func(t testing.TB, s connector.Store, tn tenant.ID, id connector.ID, status connector.GrantStatus)
-	// Force runs UPDATE <table> SET <set> for one connector's rows in connectors
-	// or connector_params, past every check in Go, and classifies the error as the
-	// store does.
+	// Force runs UPDATE <table> SET <set> for one connector's rows in connectors,
+	// connector_params or oauth_grants, past every check in Go, and classifies the
+	// error as the store does.
 	Force func(t testing.TB, s connector.Store, tn tenant.ID, id connector.ID, table, set string) error
 }
 
@@ -35,6 +32,7 @@ func Run(t *testing.T, h Harness) {
 		{"RoundTrip", roundTrip},
 		{"RoundTripValues", roundTripValues},
 		{"RoundTripUpdate", roundTripUpdate},
+		{"Cleared", cleared},
 		{"Organizations", organizations},
 		{"Tenants", tenants},
 		{"List", list},
@@ -43,6 +41,16 @@ func Run(t *testing.T, h Harness) {
 		{"Defaults", defaults},
 		{"ConnectorByID", byID},
 		{"Grant", grant},
+		{"GrantGiven", grantGiven},
+		{"GrantTaken", grantTaken},
+		{"GrantOfNothing", grantOfNothing},
+		{"GrantSettled", grantSettled},
+		{"GrantSettledAtOnce", grantSettledAtOnce},
+		{"GrantDrift", grantDrift},
+		{"GrantWalls", grantWalls},
+		{"Lease", lease},
+		{"LeaseExpires", leaseExpires},
+		{"LeaseRace", leaseRace},
 		{"Revisions", revisions},
 		{"RevisionsBatch", revisionsBatch},
 		{"ChangeTenants", changeTenants},
@@ -65,8 +73,10 @@ func Run(t *testing.T, h Harness) {
 		{"DeleteAndRestore", deleteAndRestore},
 		{"LockConnector", lockConnector},
 		{"RecordTest", recordTest},
+		{"RecordTestOrder", recordTestOrder},
 		{"History", history},
 		{"Audit", audit},
+		{"AuditAlone", auditAlone},
 		{"Pinned", pinned},
 		{"OutboxContent", outboxContent},
 		{"Relay", relay},
@@ -77,6 +87,7 @@ func Run(t *testing.T, h Harness) {
 		{"Committed", committed},
 		{"IsolationOfReaders", isolationOfReaders},
 		{"IsolationOfTx", isolationOfTx},
+		{"IsolationOfGrants", isolationOfGrants},
 		{"Cancelled", cancelled},
 		{"Ping", ping},
 		{"Closed", closed},

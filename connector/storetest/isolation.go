@@ -166,6 +166,11 @@ func txCalls(w *world, c connector.Connector) map[string]func(ctx context.Contex
 			return err
 		},
 		"LockConnector": func(ctx context.Context, tx connector.TenantTx) error { return tx.LockConnector(ctx, c.ID) },
+		"PutGrant":      func(ctx context.Context, tx connector.TenantTx) error { return tx.PutGrant(ctx, c.ID, 99) },
+		"DeleteGrant":   func(ctx context.Context, tx connector.TenantTx) error { return tx.DeleteGrant(ctx, c.ID) },
+		"Audit": func(ctx context.Context, tx connector.TenantTx) error {
+			return tx.Audit(ctx, connector.AuditEntry{Action: "taken over", Target: c.ID.String(), Outcome: "ok"})
+		},
 	}
 	complete[connector.TenantTx](w, calls)
 	return calls
@@ -174,6 +179,8 @@ func txCalls(w *world, c connector.Connector) map[string]func(ctx context.Contex
 // isolationOfTx writes with tenant B's handle and tenant A's ids.
 func isolationOfTx(w *world) {
 	own := w.insert(w.a, full(w))
+	w.give(w.a, own.ID, 7)
+	grant := w.grant(w.a, own.ID)
 	orgs, err := w.store.Tenant(w.a).Organizations(w.ctx())
 	w.ok(err, "organizations")
 	before, err := w.store.Tenant(w.a).Get(w.ctx())
@@ -187,13 +194,16 @@ func isolationOfTx(w *world) {
 	for _, name := range names {
 		_, err := w.try(w.b, calls[name])
 		switch name {
-		case "Update", "LockConnector":
+		case "Update", "LockConnector", "PutGrant", "DeleteGrant":
 			w.code(err, fault.NotFound, name)
 		case "Insert": // whether an id is free in another tenant is the store's to say
 		default:
 			w.ok(err, name)
 		}
 		w.identical(name, w.stored(w.a, own.ID), own)
+		if got := w.grant(w.a, own.ID); !sameGrant(got, grant) {
+			w.Errorf("%s: tenant a's grant is %+v, was %+v", name, got, grant)
+		}
 		after, err := w.store.Tenant(w.a).Get(w.ctx())
 		w.ok(err, "get")
 		gotOrgs, err := w.store.Tenant(w.a).Organizations(w.ctx())
@@ -237,12 +247,17 @@ func storeCalls(w *world, id connector.ID) map[string]func(ctx context.Context) 
 			_, err := w.store.Relay(ctx, 10, func(context.Context, []connector.Message) error { return nil })
 			return err
 		},
-		"Unsent":      func(ctx context.Context) error { _, err := w.store.Unsent(ctx, 0); return err },
-		"LastSent":    func(ctx context.Context) error { _, err := w.store.LastSent(ctx); return err },
-		"Sent":        func(ctx context.Context) error { _, err := w.store.Sent(ctx, time.Hour, 0, 10); return err },
-		"SweepOutbox": func(ctx context.Context) error { _, err := w.store.SweepOutbox(ctx, 0); return err },
-		"Ping":        func(ctx context.Context) error { _, err := w.store.Ping(ctx); return err },
+		"Unsent":        func(ctx context.Context) error { _, err := w.store.Unsent(ctx, 0); return err },
+		"LastSent":      func(ctx context.Context) error { _, err := w.store.LastSent(ctx); return err },
+		"Sent":          func(ctx context.Context) error { _, err := w.store.Sent(ctx, time.Hour, 0, 10); return err },
+		"SweepOutbox":   func(ctx context.Context) error { _, err := w.store.SweepOutbox(ctx, 0); return err },
+		"Ping":          func(ctx context.Context) error { _, err := w.store.Ping(ctx); return err },
+		"DriftedGrants": func(ctx context.Context) error { _, err := w.store.DriftedGrants(ctx, 10); return err },
+		"RecordAudit": func(ctx context.Context) error {
+			return w.store.RecordAudit(ctx, w.a, "test", "", connector.AuditEntry{Action: "a", Outcome: "ok"})
+		},
 	}
+	maps.Copy(calls, grantCalls(w.store, w.a, id, 1))
 	complete[connector.Store](w, calls, "Tenant", "Committed", "Close")
 	complete[connector.TenantReader](w, calls)
 	return calls

@@ -143,7 +143,6 @@ func unstorable(w *world) {
 		"an unknown state":   func(c *connector.Connector) { c.State = "fine" },
 		"a category too far": func(c *connector.Connector) { c.Category = "a234567890123456789012345678901_3" },
 		"a kind in capitals": func(c *connector.Connector) { c.Kind = "S3" },
-		"a pin of nothing":   func(c *connector.Connector) { c.Pin = pinOne },
 		"secrets unpinned": func(c *connector.Connector) {
 			c.Secrets = map[string]connector.SecretInfo{"s": {Version: 1, Writer: "api"}}
 		},

@@ -270,23 +270,3 @@ func byID(w *world) {
 	w.identical("deactivated", *s.Connector, off)
 	w.facts("revision", s, connector.StatusReady, connector.OrganizationActive, w.revision(w.a))
 }
-
-func grant(w *world) {
-	own := w.insert(w.a, live(w.hq, providers.Storage))
-	other := w.insert(w.b, live(w.hq, providers.Storage))
-	for _, status := range []connector.GrantStatus{connector.GrantNone, connector.GrantActive, connector.GrantNeedsReauthorization} {
-		if status != connector.GrantNone {
-			w.h.SetGrant(w, w.store, w.a, own.ID, status)
-		}
-		w.each(w.a, w.hq, own.ID, func(method string, s connector.Snapshot) {
-			if s.Grant != status {
-				w.Errorf("%s: grant %q, want %q", method, s.Grant, status)
-			}
-		})
-		w.each(w.b, w.hq, other.ID, func(method string, s connector.Snapshot) {
-			if s.Grant != connector.GrantNone {
-				w.Errorf("%s: the other tenant's grant is %q", method, s.Grant)
-			}
-		})
-	}
-}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"math"
 	"reflect"
+	"slices"
 	"time"
 
 	"github.com/patchbay-dev/patchbay/connector"
@@ -184,6 +185,58 @@ func roundTripUpdate(w *world) {
 	empty := got
 	empty.Params, empty.Secrets, empty.Pin, empty.LastTest, empty.ExternalID = nil, nil, connector.Pin{}, nil, ""
 	w.same("emptied", w.update(w.a, got, func(c *connector.Connector) { *c = empty }), empty)
+}
+
+// cleared: a param that was cleared is not set, and what was imported is kept.
+func cleared(w *world) {
+	gone := connector.Param{Imported: []any{"acme-old", 1.0}, Writer: connector.WriterAPI, UpdatedAt: moment}
+	want := full(w)
+	want.Params["bucket"] = gone
+	got := w.insert(w.a, want)
+	w.same("inserted", got, want)
+	got = w.update(w.a, got, func(c *connector.Connector) {
+		if c.Params["bucket"].Value != nil || c.Params["bucket"].Imported == nil {
+			w.Errorf("fn is given %+v", c.Params["bucket"])
+		}
+		port := c.Params["port"]
+		port.Value, port.Imported = nil, port.Value
+		c.Params["port"] = port
+	})
+	if len(got.Params) != 2 || got.Params["port"].Value != nil || got.Params["port"].Imported != int64(587) {
+		w.Errorf("cleared: %+v", got.Params)
+	}
+	trail, err := w.store.Tenant(w.a).Audit(w.ctx(), 1)
+	w.ok(err, "audit")
+	if len(trail) != 1 || !slices.Equal(trail[0].Fields, []string{"params.port"}) {
+		w.Errorf("the audit says %+v", trail)
+	}
+	h, err := w.store.Tenant(w.a).History(w.ctx(), got.ID)
+	w.ok(err, "history")
+	w.same("history", h[0].Connector, got)
+	// Whoever resolves sees nothing of it.
+	w.each(w.a, w.hq, got.ID, func(method string, s connector.Snapshot) {
+		if s.Connector == nil || len(s.Connector.Params) != 0 || len(s.Connector.Secrets) != 2 {
+			w.Errorf("%s: %+v", method, s.Connector)
+		}
+	})
+	got = w.update(w.a, got, func(c *connector.Connector) {
+		c.Params["bucket"] = connector.Param{Value: "acme-new", Imported: gone.Imported, Writer: connector.WriterAPI, UpdatedAt: moment}
+		delete(c.Params, "port")
+	})
+	w.each(w.a, w.hq, got.ID, func(method string, s connector.Snapshot) {
+		if s.Connector == nil || len(s.Connector.Params) != 1 || s.Connector.Params["bucket"].Value != "acme-new" {
+			w.Errorf("%s, set again: %+v", method, s.Connector)
+		}
+	})
+	// The last secret was cleared: the pin stays, because digests of what was
+	// imported are under it.
+	got = w.update(w.a, got, func(c *connector.Connector) { c.Secrets, c.Pin = nil, pinTwo })
+	if got.Pin != pinTwo || len(got.Secrets) != 0 {
+		w.Errorf("without secrets: pin %s, %v", got.Pin, got.Secrets)
+	}
+	w.code(w.tryUpdate(w.a, got.ID, got.Version, func(c *connector.Connector) {
+		c.Params["port"] = connector.Param{Writer: connector.WriterAPI}
+	}), fault.InvalidArgument, "neither set nor imported")
 }
 
 func organizations(w *world) {

@@ -3,12 +3,16 @@ package storetest
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/patchbay-dev/patchbay/connector"
+	"github.com/patchbay-dev/patchbay/internal/fault"
 	"github.com/patchbay-dev/patchbay/providers"
+	"github.com/patchbay-dev/patchbay/tenant"
 )
 
 func history(w *world) {
@@ -148,5 +152,80 @@ func pinned(w *world) {
 	}
 	if got, err := w.store.Tenant(w.b).Pinned(w.ctx(), c.ID, pinTwo); err != nil || got {
 		w.Errorf("another tenant's: %v, %v", got, err)
+	}
+}
+
+// auditAlone: what changed nothing, or was refused, is on record all the same,
+// and nobody is told to read anew.
+func auditAlone(w *world) {
+	c := w.insert(w.a, full(w))
+	w.drain()
+	rev := w.revision(w.a)
+	reason := strings.Repeat("ü", connector.MaxNote)
+	denied := connector.AuditEntry{
+		At: moment, Actor: "somebody else", RequestID: "another", // the store's own
+		Action: "connector.activate", Target: c.ID.String(), Outcome: "permission_denied", Fields: []string{"active"}, Note: reason,
+	}
+	w.ok(w.store.RecordAudit(w.ctx(), w.a, "iss|sub", "req-9", denied), "record")
+	w.ok(w.store.RecordAudit(w.ctx(), w.a, "system", "", connector.AuditEntry{Action: "connector.test", Outcome: "ok"}), "record without more")
+	if now := w.revision(w.a); now != rev {
+		w.Errorf("the revision moved from %d to %d", rev, now)
+	}
+	if ms := w.drain(); len(ms) != 0 {
+		w.Errorf("an entry leaves messages: %v", ms)
+	}
+	got, err := w.store.Tenant(w.a).Audit(w.ctx(), 2)
+	w.ok(err, "audit")
+	want := denied
+	want.Actor, want.RequestID, want.At = "iss|sub", "req-9", got[1].At
+	if !reflect.DeepEqual(got[1], want) || time.Since(got[1].At).Abs() > time.Minute || got[1].At.Location() != time.UTC {
+		w.Errorf("got %+v, want %+v", got[1], want)
+	}
+	if e := got[0]; e.Actor != "system" || e.Note != "" || len(e.Fields) != 0 || e.Target != "" || e.Action != "connector.test" {
+		w.Errorf("the bare entry is %+v", e)
+	}
+
+	// Beside other writes, in their transaction: both or none.
+	note := connector.AuditEntry{Action: "connector.activate", Target: c.ID.String(), Outcome: "ok", Note: "the vendor is down"}
+	both := func(after error) error {
+		_, err := w.try(w.a, func(ctx context.Context, tx connector.TenantTx) error {
+			if err := tx.Audit(ctx, note); err != nil {
+				return err
+			}
+			return after
+		})
+		return err
+	}
+	if err := both(errBoom); !errors.Is(err, errBoom) {
+		w.Errorf("got %v", err)
+	}
+	w.ok(both(nil), "audit in a change")
+	all, err := w.store.Tenant(w.a).Audit(w.ctx(), 1000)
+	w.ok(err, "audit")
+	if e := all[0]; e.Note != note.Note || e.Actor != "test:actor" || e.RequestID != "req-1" || all[1].Action != "connector.test" {
+		w.Errorf("after a change: %+v, %+v", e, all[1])
+	}
+
+	for name, e := range map[string]connector.AuditEntry{
+		"no action":       {Outcome: "ok"},
+		"no outcome":      {Action: "a"},
+		"a long reason":   {Action: "a", Outcome: "ok", Note: reason + "x"},
+		"NUL in a reason": {Action: "a", Outcome: "ok", Note: "\x00"},
+		"bytes in fields": {Action: "a", Outcome: "ok", Fields: []string{"\xff"}},
+	} {
+		w.code(w.store.RecordAudit(w.ctx(), w.a, "test", "", e), fault.InvalidArgument, name)
+		_, err := w.try(w.a, func(ctx context.Context, tx connector.TenantTx) error { return tx.Audit(ctx, e) })
+		w.code(err, fault.InvalidArgument, name+", in a change")
+	}
+	w.code(w.store.RecordAudit(w.ctx(), w.a, "", "", note), fault.InvalidArgument, "no actor")
+	w.code(w.store.RecordAudit(w.ctx(), unknown, "test", "", note), fault.NotFound, "a missing tenant")
+	for _, t := range []tenant.ID{w.b, unknown} {
+		list, err := w.store.Tenant(t).Audit(w.ctx(), 1000)
+		w.ok(err, "audit")
+		for _, e := range list {
+			if e.Note != "" || e.Target == c.ID.String() {
+				w.Errorf("tenant %s has %+v", t, e)
+			}
+		}
 	}
 }

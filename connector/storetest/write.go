@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -379,4 +380,31 @@ func recordTest(w *world) {
 	w.code(w.store.RecordTest(w.ctx(), w.b, c.ID, edited.Version, connector.StateConnected, report), fault.NotFound, "another tenant's connector")
 	w.code(w.store.RecordTest(w.ctx(), unknown, c.ID, 2, connector.StateConnected, report), fault.NotFound, "a missing tenant")
 	w.identical("still", w.stored(w.a, c.ID), edited)
+}
+
+// recordTestOrder: of two tests of one version that end in the wrong order, the
+// later one counts.
+func recordTestOrder(w *world) {
+	c := w.insert(w.a, draft(w.hq, providers.Storage))
+	report := func(version int64, at string) []byte {
+		return []byte(`{"ok": true, "tested_at": "` + at + `", "version": ` + itoa(int(version)) + `}`)
+	}
+	record := func(version int64, state connector.State, report []byte) error {
+		return w.store.RecordTest(w.ctx(), w.a, c.ID, version, state, report)
+	}
+	const noon, before = "2026-03-29T12:00:00Z", "2026-03-29T13:59:59.9+02:00"
+	w.ok(record(1, connector.StateConnected, report(1, noon)), "the first to end")
+	w.code(record(1, connector.StateError, report(1, before)), fault.StaleVersion, "one that began earlier")
+	if got := w.stored(w.a, c.ID); got.State != connector.StateConnected || !strings.Contains(string(got.LastTest), noon) {
+		w.Errorf("an older test set state %q, report %s", got.State, got.LastTest)
+	}
+	w.ok(record(1, connector.StateError, report(1, noon)), "of the same moment")
+	w.ok(record(1, connector.StateConnected, report(1, "2026-03-29T12:00:01Z")), "a later one")
+	// What was tested before an edit is no measure for what is tested after it.
+	c = w.update(w.a, w.stored(w.a, c.ID), func(c *connector.Connector) { c.Name = "Edited" })
+	w.ok(record(2, connector.StateError, report(2, before)), "the first of the next version, by another clock")
+	for name, odd := range map[string]string{"no time": `{"version": 2}`, "no object": `[]`, "no time at all": `{"tested_at": "noon", "version": 2}`, "none": ``} {
+		w.ok(record(2, connector.StateConnected, []byte(odd)), name)
+	}
+	w.ok(record(2, connector.StateError, report(2, before)), "after one that told no time")
 }

@@ -2,7 +2,6 @@ package change
 
 import (
 	"bytes"
-	"encoding/json"
 	"maps"
 	"reflect"
 	"slices"
@@ -36,8 +35,8 @@ func Check(c *connector.Connector) error {
 	if c.Default && !c.Active {
 		return fault.New(fault.InvalidArgument, "a default connector is active")
 	}
-	if c.Pin.IsZero() != (len(c.Secrets) == 0) {
-		return fault.New(fault.InvalidArgument, "a connector has a pin exactly when it has secrets")
+	if c.Pin.IsZero() && len(c.Secrets) > 0 {
+		return fault.New(fault.InvalidArgument, "a connector with secrets has a pin")
 	}
 	if len(c.LastTest) > 0 {
 		if err := checkReport(c.LastTest); err != nil {
@@ -51,13 +50,7 @@ func Check(c *connector.Connector) error {
 		if err := Text(name); err != nil {
 			return err
 		}
-		if _, err := EncodeValue(p.Value); err != nil {
-			return err
-		}
-		if p.Imported == nil {
-			continue
-		}
-		if _, err := EncodeValue(p.Imported); err != nil {
+		if _, _, err := EncodeParam(p); err != nil {
 			return err
 		}
 	}
@@ -69,22 +62,10 @@ func Check(c *connector.Connector) error {
 	return nil
 }
 
-// CheckTest tells whether a test's outcome can be recorded; report may be empty.
-func CheckTest(state connector.State, report []byte) error {
-	if state == connector.StateNeedsReauthorization {
-		return fault.New(fault.InvalidArgument, "a test does not decide that a connector needs to be authorized again")
-	}
-	if len(report) == 0 {
-		return nil
-	}
-	return checkReport(report)
-}
-
-func checkReport(report []byte) error {
-	if !json.Valid(report) {
-		return fault.New(fault.InvalidArgument, "a test report must be JSON")
-	}
-	return Text(string(report))
+// DropCleared removes the params that only remember what was imported: whoever
+// resolves must not take one for set. c's maps are its caller's own.
+func DropCleared(c *connector.Connector) {
+	maps.DeleteFunc(c.Params, func(_ string, p connector.Param) bool { return p.Value == nil })
 }
 
 // CheckUpdate is Check for a connector that replaces another version of itself.

@@ -18,10 +18,7 @@ type Lock struct {
 // that share tenants then wait for each other and never in a circle.
 // Errors: fault.InvalidArgument for a change that no store can run.
 func Plan(c connector.Change) ([]Lock, error) {
-	if c.Actor == "" {
-		return nil, fault.New(fault.InvalidArgument, "a change needs an actor")
-	}
-	if err := Text(c.Actor, c.Request); err != nil {
+	if err := CheckActor(c.Actor, c.Request); err != nil {
 		return nil, err
 	}
 	var locks []Lock

@@ -36,7 +36,7 @@ type record struct {
 }
 
 type paramRecord struct {
-	Value     json.RawMessage  `json:"value"`
+	Value     json.RawMessage  `json:"value,omitempty"` // absent: cleared
 	Imported  json.RawMessage  `json:"imported,omitempty"`
 	Writer    connector.Writer `json:"writer"`
 	UpdatedAt int64            `json:"updated_at"`
@@ -62,19 +62,12 @@ func EncodeRecord(c *connector.Connector) (string, error) {
 		r.DeletedAt = &at
 	}
 	for name, p := range c.Params {
-		value, err := EncodeValue(p.Value)
+		value, imported, err := EncodeParam(p)
 		if err != nil {
 			return "", err
 		}
-		row := paramRecord{Value: json.RawMessage(value), Writer: p.Writer, UpdatedAt: p.UpdatedAt.UnixMicro()}
-		if p.Imported != nil {
-			imported, err := EncodeValue(p.Imported)
-			if err != nil {
-				return "", err
-			}
-			row.Imported = json.RawMessage(imported)
-		}
-		r.Params[name] = row
+		r.Params[name] = paramRecord{Value: json.RawMessage(value), Imported: json.RawMessage(imported),
+			Writer: p.Writer, UpdatedAt: p.UpdatedAt.UnixMicro()}
 	}
 	for name, s := range c.Secrets {
 		r.Secrets[name] = secretRecord{Version: s.Version, Writer: s.Writer, UpdatedAt: s.UpdatedAt.UnixMicro()}

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/patchbay-dev/patchbay/connector"
 	"github.com/patchbay-dev/patchbay/internal/fault"
 )
 
@@ -24,6 +25,21 @@ func EncodeValue(v any) (string, error) {
 		return "", err
 	}
 	return b.String(), nil
+}
+
+// EncodeParam spells a param's value and what its last import brought; "" for a
+// part that there is not. A param that was cleared has no value.
+// Errors: fault.InvalidArgument for one that has neither, and as EncodeValue.
+func EncodeParam(p connector.Param) (value, imported string, err error) {
+	if p.Value != nil || p.Imported == nil {
+		if value, err = EncodeValue(p.Value); err != nil {
+			return "", "", err
+		}
+	}
+	if p.Imported != nil {
+		imported, err = EncodeValue(p.Imported)
+	}
+	return value, imported, err
 }
 
 func appendValue(b *bytes.Buffer, v any) error {
