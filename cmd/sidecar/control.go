@@ -16,6 +16,7 @@ import (
 
 	"github.com/patchbay-dev/patchbay/datafile"
 	"github.com/patchbay-dev/patchbay/datafile/importer"
+	"github.com/patchbay-dev/patchbay/internal/fault"
 	"github.com/patchbay-dev/patchbay/providers"
 	"github.com/patchbay-dev/patchbay/tenant"
 )
@@ -31,18 +32,23 @@ const (
 	handover = 5 * time.Second
 )
 
-// importCall is one data file with everything that it refers to: variables and
-// files are the command line's, never dev's.
+// importCall is what is imported at once, with everything that it refers to:
+// variables and files are the command line's, never dev's.
 type importCall struct {
-	Name                string
-	Content             []byte
+	Sources             []importSource
 	Variables           map[string]string
 	Files               map[string][]byte
+	Unreadable          map[string]string // why a file is not among Files
 	Tenant              string
 	CreateOrganizations bool
 	Force               bool
 	Restore             bool
 	DryRun              bool
+}
+
+type importSource struct {
+	Name    string
+	Content []byte
 }
 
 type exportCall struct{ Tenant, Format string }
@@ -195,9 +201,16 @@ func (e *embedded) importFor(ctx context.Context, call importCall) (string, erro
 	readFile := func(path string) ([]byte, error) {
 		b, ok := call.Files[path]
 		if !ok {
-			return nil, os.ErrNotExist
+			return nil, fault.New(fault.InvalidArgument, call.Unreadable[path])
 		}
 		return b, nil
+	}
+	if len(call.Sources) == 0 {
+		return "", errors.New("the running dev is of another version than this command: start it anew")
+	}
+	sources := make([]datafile.Source, len(call.Sources))
+	for i, s := range call.Sources {
+		sources[i] = datafile.Source{Name: s.Name, Content: bytes.NewReader(s.Content)}
 	}
 	o := importer.Options{
 		CreateOrganizations: call.CreateOrganizations, Force: call.Force, Restore: call.Restore, Actor: "cli:import",
@@ -210,7 +223,7 @@ func (e *embedded) importFor(ctx context.Context, call importCall) (string, erro
 		o.Tenant = id
 	}
 	var out strings.Builder
-	err := importFrom(ctx, &out, e.records(lookup, readFile), call.Name, bytes.NewReader(call.Content), o, call.DryRun)
+	err := importFrom(ctx, &out, e.records(lookup, readFile), sources, o, call.DryRun)
 	return out.String(), err
 }
 
@@ -264,6 +277,9 @@ func callDev(ctx context.Context, dir, path string, call any) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("encoding the call: %w", err)
 	}
+	if len(body) > controlLimit {
+		return "", errors.New("the data files with all that they refer to are too large for one call to the running dev: split them")
+	}
 	client := http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -296,22 +312,28 @@ func callDev(ctx context.Context, dir, path string, call any) (string, error) {
 	}
 }
 
-// importCallOf reads a data file and all that it refers to.
-func importCallOf(name string, env environment, flags importFlags) (importCall, error) {
-	f, err := os.Open(name)
-	if err != nil {
-		return importCall{}, fmt.Errorf("the data file cannot be opened: %w", err)
+// importCallOf reads the data files of one unit and all that they refer to.
+func importCallOf(names []string, env environment, flags importFlags) (importCall, error) {
+	call := importCall{
+		Variables: map[string]string{}, Files: map[string][]byte{}, Unreadable: map[string]string{},
+		Tenant: flags.tenant, CreateOrganizations: flags.createOrganizations, Force: flags.force, Restore: flags.restore, DryRun: flags.dryRun,
 	}
-	defer func() { _ = f.Close() }() // only read
-	// Parse reads the whole file, or as much as a data file may have.
-	var content bytes.Buffer
-	file, err := datafile.Parse(name, io.TeeReader(f, &content), datafile.Limits{})
+	sources, closeAll, err := openSources(names)
 	if err != nil {
 		return importCall{}, err
 	}
-	call := importCall{
-		Name: name, Content: content.Bytes(), Variables: map[string]string{}, Files: map[string][]byte{},
-		Tenant: flags.tenant, CreateOrganizations: flags.createOrganizations, Force: flags.force, Restore: flags.restore, DryRun: flags.dryRun,
+	defer closeAll()
+	// Each is read to its end, or as far as a data file may go.
+	contents := make([]bytes.Buffer, len(sources))
+	for i := range sources {
+		sources[i].Content = io.TeeReader(sources[i].Content, &contents[i])
+	}
+	file, err := datafile.ParseUnit(sources, datafile.Limits{})
+	if err != nil {
+		return importCall{}, err
+	}
+	for i, name := range names {
+		call.Sources = append(call.Sources, importSource{Name: name, Content: contents[i].Bytes()})
 	}
 	variables, paths := importer.Placeholders(file)
 	for _, v := range variables {
@@ -320,9 +342,12 @@ func importCallOf(name string, env environment, flags importFlags) (importCall, 
 		}
 	}
 	for _, p := range paths {
-		if b, err := os.ReadFile(p); err == nil {
-			call.Files[p] = b
+		b, err := readValue(p)
+		if err != nil {
+			call.Unreadable[p] = fault.Message(err)
+			continue
 		}
+		call.Files[p] = b
 	}
 	return call, nil
 }

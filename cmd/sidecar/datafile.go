@@ -108,7 +108,7 @@ func (u *upstreams) relayOnce(ctx context.Context, log *slog.Logger) {
 
 func newImporter(store connector.Store, secrets vault.Store, kinds *providers.Registry, lookup func(string) (string, bool)) *importer.Importer {
 	return &importer.Importer{
-		Store: store, Secrets: secrets, Kinds: kinds, Env: lookup, ReadFile: os.ReadFile, Now: time.Now,
+		Store: store, Secrets: secrets, Kinds: kinds, Env: lookup, ReadFile: readValue, Now: time.Now,
 		NewID: connector.NewID, NewPin: vault.NewPin,
 	}
 }
@@ -123,9 +123,11 @@ func importCommand(s streams, env environment) *cobra.Command {
 	c := &cobra.Command{
 		Use: "import FILE...", Short: "Import data files (XML, YAML, CSV)", Args: cobra.MinimumNArgs(1),
 		Long: "Imports data files: tenants, organizations and connectors with their params and secrets.\n" +
-			"Each file is one transaction: all of it, or nothing. $ENV:NAME and $FILE:path stand for a\n" +
+			"Each file is one transaction: all of it, or nothing. CSV files given together are one: a CSV\n" +
+			"holds one model, and their records refer to each other. $ENV:NAME and $FILE:path stand for a\n" +
 			"whole value and are resolved here. Importing a file again changes nothing.",
-		Example: "  sidecar import --config sidecar.yaml acme.xml\n  sidecar import --data-dir .patchbay --dry-run acme.xml",
+		Example: "  sidecar import --config sidecar.yaml acme.xml\n  sidecar import --data-dir .patchbay --dry-run acme.xml\n" +
+			"  sidecar import --config sidecar.yaml --tenant acme ir.connector.csv ir.connector.param.csv",
 		RunE: func(c *cobra.Command, files []string) error {
 			o := importer.Options{CreateOrganizations: flags.createOrganizations, Force: flags.force, Restore: flags.restore, Actor: "cli:import"}
 			if flags.tenant != "" {
@@ -136,7 +138,7 @@ func importCommand(s streams, env environment) *cobra.Command {
 				o.Tenant = id
 			}
 			if flags.dataDir != "" {
-				return importIntoDev(c.Context(), s, env, files, flags, o)
+				return importIntoDev(c.Context(), s, env, files, flags)
 			}
 			r, err := openRecords(c, s, env)
 			if err != nil {
@@ -156,20 +158,19 @@ func importCommand(s streams, env environment) *cobra.Command {
 	return c
 }
 
-func importIntoDev(ctx context.Context, s streams, env environment, files []string, flags importFlags, o importer.Options) error {
-	for _, name := range files {
-		call, err := importCallOf(name, env, flags)
+func importIntoDev(ctx context.Context, s streams, env environment, files []string, flags importFlags) error {
+	for _, names := range datafile.Units(files) {
+		call, err := importCallOf(names, env, flags)
 		if err != nil {
 			return err
 		}
-		remote := func() error {
-			out, err := callDev(ctx, flags.dataDir, "import", call)
+		tell := func(out string, err error) error {
 			_, _ = io.WriteString(s.out, out) // stdout is gone: nothing to tell anybody
 			return err
 		}
-		local := func(e *embedded) error {
-			return importFiles(ctx, s.out, e.records(env.lookup, os.ReadFile), []string{name}, o, flags.dryRun)
-		}
+		remote := func() error { return tell(callDev(ctx, flags.dataDir, "import", call)) }
+		// What was read once is not read again: a file may be a pipe.
+		local := func(e *embedded) error { return tell(e.importFor(ctx, call)) }
 		if err := onDataDir(ctx, flags.dataDir, obs.NewLogger(s.err, "warn"), remote, local); err != nil {
 			return err
 		}
@@ -177,15 +178,15 @@ func importIntoDev(ctx context.Context, s streams, env environment, files []stri
 	return nil
 }
 
-// importFiles imports in order and stops at the first bad one.
+// importFiles imports unit by unit, in order, and stops at the first bad one.
 func importFiles(ctx context.Context, out io.Writer, r *records, files []string, o importer.Options, dryRun bool) error {
-	for _, name := range files {
-		f, err := os.Open(name)
+	for _, names := range datafile.Units(files) {
+		sources, closeAll, err := openSources(names)
 		if err != nil {
-			return fmt.Errorf("the data file cannot be opened: %w", err)
+			return err
 		}
-		err = importFrom(ctx, out, r, name, f, o, dryRun)
-		_ = f.Close() // only read
+		err = importFrom(ctx, out, r, sources, o, dryRun)
+		closeAll()
 		if err != nil {
 			return err
 		}
@@ -193,8 +194,29 @@ func importFiles(ctx context.Context, out io.Writer, r *records, files []string,
 	return nil
 }
 
-func importFrom(ctx context.Context, out io.Writer, r *records, name string, content io.Reader, o importer.Options, dryRun bool) error {
-	file, err := datafile.Parse(name, content, datafile.Limits{})
+// openSources opens the data files of one unit; closing them is the caller's.
+func openSources(names []string) (sources []datafile.Source, closeAll func(), err error) {
+	var files []*os.File
+	closeAll = func() {
+		for _, f := range files {
+			_ = f.Close() // only read
+		}
+	}
+	for _, name := range names {
+		f, err := os.Open(name)
+		if err != nil {
+			closeAll()
+			return nil, nil, fmt.Errorf("the data file cannot be opened: %w", err)
+		}
+		files = append(files, f)
+		sources = append(sources, datafile.Source{Name: name, Content: f})
+	}
+	return sources, closeAll, nil
+}
+
+// importFrom imports one unit.
+func importFrom(ctx context.Context, out io.Writer, r *records, sources []datafile.Source, o importer.Options, dryRun bool) error {
+	file, err := datafile.ParseUnit(sources, datafile.Limits{})
 	if err != nil {
 		return err
 	}

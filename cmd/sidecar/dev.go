@@ -232,10 +232,14 @@ func runDev(ctx context.Context, s streams, env environment, cfg *config.Config,
 		return err
 	}
 	defer ctl.close()
+	out, err := newNetwork(cfg, nil, local, admin, probes)
+	if err != nil {
+		return err
+	}
 	bus := resolver.NewBus()
 	relay := resolver.NewRelay(e.store, bus, log)
 	p, err := newPlane(planeOptions{
-		config: cfg, issuers: []tenant.Issuer{issuer.VerifierIssuer()}, kinds: e.kinds, log: log,
+		config: cfg, issuers: []tenant.Issuer{issuer.VerifierIssuer()}, kinds: e.kinds.Bind(out.runtime), log: log,
 		store: e.store, secrets: e.secrets, feed: bus, local: local, unix: cfg.Local.Socket != "", probes: probes,
 	})
 	if err != nil {

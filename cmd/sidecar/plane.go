@@ -246,6 +246,7 @@ func resolverMetrics(m *obs.Registry, r *resolver.Resolver) {
 		"unchanged_total":        {"Suspect answers that were found to be the same.", &s.Unchanged},
 		"database_outages_total": {"Database calls without an answer.", &s.DatabaseOutages},
 		"vault_outages_total":    {"Vault reads without an answer.", &s.VaultOutages},
+		"token_outages_total":    {"Backends that got no new token when one was due.", &s.TokenOutages},
 	} {
 		m.CounterFunc(name, c.help, c.n.Load)
 	}

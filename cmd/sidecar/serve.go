@@ -19,7 +19,6 @@ import (
 	"github.com/patchbay-dev/patchbay/internal/fault"
 	"github.com/patchbay-dev/patchbay/internal/housekeeping"
 	"github.com/patchbay-dev/patchbay/internal/obs"
-	"github.com/patchbay-dev/patchbay/providers/builtin"
 	"github.com/patchbay-dev/patchbay/resolver"
 	"github.com/patchbay-dev/patchbay/resolver/rediscache"
 	"github.com/patchbay-dev/patchbay/vault"
@@ -139,7 +138,7 @@ func runServe(ctx context.Context, s streams, cfg *config.Config) error {
 		debug.SetGCPercent(collectAt)
 	}
 	log := obs.NewLogger(s.err, cfg.Log.Level)
-	kinds, err := builtin.Registry()
+	kinds, err := loadKinds(cfg, log)
 	if err != nil {
 		return err
 	}
@@ -158,8 +157,12 @@ func runServe(ctx context.Context, s streams, cfg *config.Config) error {
 		return err
 	}
 	defer u.close()
+	out, err := newNetwork(cfg, u.ownServers(cfg), local, probes)
+	if err != nil {
+		return err
+	}
 	o := planeOptions{
-		config: cfg, issuers: issuersOf(cfg), kinds: kinds, log: log, store: u.store,
+		config: cfg, issuers: issuersOf(cfg), kinds: kinds.Bind(out.runtime), log: log, store: u.store,
 		local: local, unix: cfg.Local.Socket != "", probes: probes,
 	}
 	counters := u.secrets

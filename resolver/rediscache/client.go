@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -37,6 +38,7 @@ type Options struct {
 // connections' settings. Safe for concurrent use.
 type Client struct {
 	rdb     redis.UniversalClient
+	servers []string
 	prefix  string
 	timeout time.Duration
 	// downUntil (Unix ns, 0: up) spares callers the timeout of a Redis that has
@@ -83,7 +85,7 @@ func Open(o Options) (*Client, error) {
 		PoolSize: 16, ConnMaxIdleTime: 5 * time.Minute, MaxRetries: -1, DialerRetries: 1, ContextTimeoutEnabled: true,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	}
-	c := &Client{prefix: o.Prefix, timeout: o.Timeout}
+	c := &Client{prefix: o.Prefix, timeout: o.Timeout, servers: addrs}
 	switch o.Mode {
 	case "", "standalone":
 		uo.Addrs = addrs[:1]
@@ -101,6 +103,10 @@ func Open(o Options) (*Client, error) {
 	}
 	return c, nil
 }
+
+// Servers lists the configured addresses, as host:port: sentinels and seeds, not
+// what they name in turn. The egress policy keeps tenants from them.
+func (c *Client) Servers() []string { return slices.Clone(c.servers) }
 
 // Close releases the connections.
 func (c *Client) Close() error {
