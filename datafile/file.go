@@ -13,10 +13,19 @@ func Models() []string {
 	return []string{ModelTenant, ModelOrganization, ModelConnector, ModelParam}
 }
 
-// File is a parsed data file.
+// File is a parsed data file, or several that [ParseUnit] joined.
 type File struct {
-	Name    string // as given to Parse; "$FILE:" paths are relative to its folder
+	Name    string // as given to Parse; of joined files all names, by comma
 	Records []Record
+}
+
+// NameOf is the name of the file that r stands in: what problems name, and what
+// "$FILE:" paths are relative to.
+func (f *File) NameOf(r *Record) string {
+	if r.File != "" {
+		return r.File
+	}
+	return f.Name
 }
 
 // Record is one record, its fields in file order, each name once.
@@ -24,6 +33,7 @@ type Record struct {
 	ID       string // as written
 	Model    string // as written, not yet checked
 	NoUpdate bool
+	File     string // the joined file that it stands in; else "": see NameOf
 	Fields   []Field
 	Position
 }

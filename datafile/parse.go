@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"path/filepath"
-	"strings"
 	"unicode/utf8"
 
 	"github.com/patchbay-dev/patchbay/internal/fault"
@@ -50,10 +48,10 @@ func Parse(name string, r io.Reader, o Limits) (*File, error) {
 	} else if at, ok := firstInvalid(data); ok {
 		p.problem(p.at(at), "", "the file is not valid UTF-8; save it as UTF-8")
 	} else {
-		switch strings.ToLower(filepath.Ext(name)) {
-		case ".yaml", ".yml":
+		switch format(name) {
+		case formatYAML:
 			p.yaml()
-		case ".csv":
+		case formatCSV:
 			p.csv()
 		default:
 			p.xml()

@@ -25,7 +25,8 @@ func (p Problem) String() string {
 	return fmt.Sprintf("%s:%d:%d: record %q: %s", p.File, p.Line, p.Column, p.Record, p.Message)
 }
 
-// Problems is everything that is wrong in one data file, as one error. It
+// Problems is everything that is wrong in one data file, or in those that are
+// imported as one, as one error. It
 // carries fault.InvalidArgument with a violation per problem.
 type Problems []Problem
 
@@ -47,10 +48,10 @@ func (ps Problems) Unwrap() error {
 	return fault.New(fault.InvalidArgument, "the data file has problems; nothing was imported").WithViolations(vs...)
 }
 
-// Sort orders problems by place, then message, and drops duplicates.
+// Sort orders problems by file and place, then message, and drops duplicates.
 func (ps Problems) Sort() Problems {
 	slices.SortStableFunc(ps, func(a, b Problem) int {
-		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column), cmp.Compare(a.Message, b.Message))
+		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column), cmp.Compare(a.Message, b.Message))
 	})
 	return slices.Compact(ps)
 }

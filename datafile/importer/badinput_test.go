@@ -81,6 +81,18 @@ func TestBadInput(t *testing.T) {
 			[]string{`f.xml:5:1: record "b": kind and provider_type are the same field; give one of them`}},
 		{"no tenant", `<ede>` + bucket("b", good) + `</ede>`, importer.Options{},
 			[]string{`f.xml:2:1: record "b": the record names no tenant; give it a tenant_id, or use --tenant`}},
+		{"no tenant, and all else that is wrong", `<ede>` + bucket("b", `<field name="is_default">1</field><field name="active">0</field>
+<field name="block_pinned">maybe</field><field name="config" eval="{'bucket': 7, 'access_key_id': 'k', 'secret_access_key': 's'}"/>`) + `
+<record id="../x" model="gateway.tenant"><field name="status">gone</field></record><record id="acme" model="gateway.tenant"/>
+<record id="o" model="res.organization"><field name="active">maybe</field></record>
+<record id="p" model="ir.connector.param"><field name="connector_id">nobody</field><field name="value">$ENV:NO_VALUE</field></record></ede>`, importer.Options{},
+			[]string{`f.xml:2:1: record "b": the record names no tenant; give it a tenant_id, or use --tenant`,
+				`f.xml:3:1: record "b": a default must be active`, `f.xml:4:1: record "b": block_pinned must be true or false`, `f.xml:4:69: record "b": param "bucket": must be text`,
+				`f.xml:5:1: record "../x": the tenant's id: an id consists of a-z, 0-9, _ and -, and starts with a letter or digit; give it a key`,
+				`f.xml:5:42: record "../x": status must be ready or suspended`,
+				`f.xml:6:1: record "o": the record names no tenant; give it a tenant_id, or use --tenant`, `f.xml:6:41: record "o": active must be true or false`,
+				`f.xml:7:1: record "p": key is missing`, `f.xml:7:43: record "p": connector_id refers to no connector of the file; for a stored one use --tenant`,
+				`f.xml:7:84: record "p": the environment variable NO_VALUE is not set`}},
 		{"missing tenant", `<ede>` + bucket("b", good) + `</ede>`, importer.Options{Tenant: globex},
 			[]string{`f.xml:2:1: record "b": tenant globex does not exist; add a gateway.tenant record`}},
 		{"another tenant than --tenant", `<ede>` + bucket("b", `<field name="tenant_id">acme</field>`+good) + `</ede>`, importer.Options{Tenant: globex},

@@ -16,10 +16,34 @@ import (
 )
 
 // lint checks what can be checked of a connector whose tenant is unknown.
-func (p *planner) lint(c *connectorRecord) {
-	if provider := p.kind(c); provider != nil {
-		p.content(context.Background(), c, provider)
+func (p *planner) lint(ctx context.Context, c *connectorRecord) {
+	p.scalars(c.Record)
+	provider := p.kind(c)
+	if provider == nil {
+		return
 	}
+	if in, ok := p.content(ctx, c, provider); ok {
+		p.complain(c, in, provider.Schema(), nil)
+	}
+}
+
+// scalars is what a connector's record says besides its kind, place and config;
+// nil and "" where it says nothing.
+type scalars struct {
+	name                           string
+	isDefault, active, blockPinned *bool
+	defaultAt, activeAt            datafile.Position
+}
+
+func (p *planner) scalars(r *datafile.Record) scalars {
+	s := scalars{name: p.name(r, "name")}
+	s.isDefault, s.defaultAt = p.boolean(r, "is_default")
+	s.active, s.activeAt = p.boolean(r, "active", "is_enabled")
+	s.blockPinned, _ = p.boolean(r, "block_pinned")
+	if s.isDefault != nil && *s.isDefault && s.active != nil && !*s.active {
+		p.problem(s.defaultAt, r, "a default must be active")
+	}
+	return s
 }
 
 // kind finds the provider and checks the category against it.
@@ -27,7 +51,7 @@ func (p *planner) kind(c *connectorRecord) providers.Provider {
 	if c.partial != nil {
 		provider, ok := p.im.Kinds.Lookup(string(c.partial.Kind))
 		if !ok {
-			p.problem(c.rows[0].Position, c.rows[0].ID, "the stored connector's kind is not known here")
+			p.problem(c.rows[0].Position, c.rows[0].Record, "the stored connector's kind is not known here")
 			return nil
 		}
 		return provider
@@ -40,10 +64,10 @@ func (p *planner) kind(c *connectorRecord) providers.Provider {
 		for _, i := range p.im.Kinds.Categories() {
 			names = append(names, string(i.Category))
 		}
-		p.problem(categoryAt, c.ID, "unknown category %q%s", category, didYouMean(category, names))
+		p.problem(categoryAt, c.Record, "unknown category %q%s", category, didYouMean(category, names))
 	}
 	if name == "" {
-		p.problem(at, c.ID, "kind is missing")
+		p.problem(at, c.Record, "kind is missing")
 		return nil
 	}
 	provider, ok := p.im.Kinds.Lookup(name)
@@ -52,11 +76,11 @@ func (p *planner) kind(c *connectorRecord) providers.Provider {
 		for _, k := range p.im.Kinds.Kinds() {
 			names = append(names, string(k.Schema().Kind))
 		}
-		p.problem(at, c.ID, "unknown kind %q%s", name, didYouMean(name, names))
+		p.problem(at, c.Record, "unknown kind %q%s", name, didYouMean(name, names))
 		return nil
 	}
 	if want := provider.Schema().Category; category != "" && declared && category != string(want) {
-		p.problem(categoryAt, c.ID, "kind %s is of category %s, not %s", provider.Schema().Kind, want, category)
+		p.problem(categoryAt, c.Record, "kind %s is of category %s, not %s", provider.Schema().Kind, want, category)
 	}
 	return provider
 }
@@ -65,6 +89,10 @@ func (p *planner) kind(c *connectorRecord) providers.Provider {
 type content struct {
 	input  providers.Input  // text from outside as providers.TextValue
 	places map[string]place // of each name, canonical or not
+	// whole: this is all that the connector holds, but for what the API set. Rows
+	// of a connector that only the store has, and a record with neither config nor
+	// rows, say nothing of what they don't name.
+	whole bool
 	// creates holds the names that only rows under noupdate give: they never
 	// change what is stored.
 	creates map[string]bool
@@ -72,22 +100,23 @@ type content struct {
 
 // content reads config and rows into params and secrets, not yet decoded.
 func (p *planner) content(ctx context.Context, c *connectorRecord, provider providers.Provider) (content, bool) {
-	out := content{places: map[string]place{}, creates: map[string]bool{}}
+	out := content{places: map[string]place{}, creates: map[string]bool{}, whole: c.partial == nil && len(c.rows) > 0}
 	flat := map[string]any{}
 	ok := true
 	if f, has := p.field(c.Record, "config"); has && !(f.Form == datafile.Text && f.Text == "") {
 		m, isMap := f.Literal.(map[string]any)
 		if !isMap {
-			p.problem(f.Position, c.ID, "config must be a dict, written as eval")
+			p.problem(f.Position, c.Record, "config must be a dict, written as eval")
 			return out, false
 		}
+		out.whole = c.partial == nil
 		for _, k := range slices.Sorted(maps.Keys(m)) {
 			at, known := f.Keys[k]
 			if !known {
 				at = f.Position
 			}
 			v, good := p.expandAll(c.Record, at, m[k])
-			flat[k], out.places[k], ok = v, place{at, c.ID}, ok && good
+			flat[k], out.places[k], ok = v, place{at, c.Record}, ok && good
 		}
 	}
 	rows, good := p.rows(ctx, c, provider, &out, true, false)
@@ -110,13 +139,13 @@ func (p *planner) content(ctx context.Context, c *connectorRecord, provider prov
 		}
 		flat[k] = v
 		if _, known := out.places[k]; !known {
-			out.places[k] = place{c.rows[0].Position, c.rows[0].ID}
+			out.places[k] = place{c.rows[0].Position, c.rows[0].Record}
 		}
 	}
 	maps.DeleteFunc(flat, func(_ string, v any) bool { return v == nil })
 	in, err := schema.Split(flat)
 	if err != nil {
-		p.problem(c.Position, c.ID, "%s", publicMessage(err, "config can't be read"))
+		p.problem(c.Position, c.Record, "%s", publicMessage(err, "config can't be read"))
 		return out, false
 	}
 	out.input = in
@@ -146,7 +175,7 @@ func (p *planner) rows(ctx context.Context, c *connectorRecord, provider provide
 		p.violation(c, *out, v)
 	}
 	if len(vs) == 0 {
-		p.problem(c.rows[0].Position, c.rows[0].ID, "%s", publicMessage(err, "the rows can't be read as this kind's config"))
+		p.problem(c.rows[0].Position, c.rows[0].Record, "%s", publicMessage(err, "the rows can't be read as this kind's config"))
 	}
 	return nil, false
 }
@@ -162,12 +191,12 @@ func publicMessage(err error, otherwise string) string {
 // violation reports a schema's complaint at the line of what it is about.
 func (p *planner) violation(c *connectorRecord, in content, v fault.Violation) {
 	parts := strings.Split(strings.TrimPrefix(v.Pointer, "/"), "/")
-	at, record := c.Position, c.ID
+	at, record := c.Position, c.Record
 	if len(c.rows) > 0 {
-		at, record = c.rows[0].Position, c.rows[0].ID
+		at, record = c.rows[0].Position, c.rows[0].Record
 	}
 	if f, ok := p.field(c.Record, "config"); ok {
-		at, record = f.Position, c.ID
+		at, record = f.Position, c.Record
 	}
 	message := v.Message
 	if len(parts) > 1 {
@@ -200,13 +229,7 @@ func decode(schema *providers.Schema, in providers.Input, configured []string) (
 func (p *planner) planConnector(ctx context.Context, s *tenantState, c *connectorRecord) (*connectorPlan, error) {
 	provider := p.kind(c)
 	org, orgOK := p.organization(s, c.Record)
-	name := p.name(c.Record, "name")
-	isDefault, defaultAt := p.boolean(c.Record, "is_default")
-	active, activeAt := p.boolean(c.Record, "active", "is_enabled")
-	blockPinned, _ := p.boolean(c.Record, "block_pinned")
-	if isDefault != nil && *isDefault && active != nil && !*active {
-		p.problem(defaultAt, c.ID, "a default must be active")
-	}
+	says := p.scalars(c.Record)
 	if provider == nil {
 		return nil, nil
 	}
@@ -219,8 +242,8 @@ func (p *planner) planConnector(ctx context.Context, s *tenantState, c *connecto
 		return nil, nil
 	}
 	schema := provider.Schema()
-	plan := &connectorPlan{tenant: s.id, label: c.ID}
-	plan.claim(isDefault, defaultAt, activeAt)
+	plan := &connectorPlan{tenant: s.id, label: c.ID, record: c.Record}
+	plan.claim(says.isDefault, says.defaultAt, says.activeAt)
 	stored, deleted := p.find(s, c)
 	if stored == nil && deleted != nil && !p.o.Restore {
 		p.complain(c, in, schema, deleted)
@@ -251,18 +274,18 @@ func (p *planner) planConnector(ctx context.Context, s *tenantState, c *connecto
 	}
 	next := &plan.next
 	if c.partial == nil {
-		set(&next.Name, name, name != "", "name", &plan.changed)
-		if active != nil {
-			set(&next.Active, *active, true, "active", &plan.changed)
+		set(&next.Name, says.name, says.name != "", "name", &plan.changed)
+		if says.active != nil {
+			set(&next.Active, *says.active, true, "active", &plan.changed)
 		}
-		if isDefault != nil {
-			set(&next.Default, *isDefault, true, "default", &plan.changed)
-			if *isDefault {
+		if says.isDefault != nil {
+			set(&next.Default, *says.isDefault, true, "default", &plan.changed)
+			if *says.isDefault {
 				set(&next.Active, true, true, "active", &plan.changed)
 			}
 		}
-		if blockPinned != nil {
-			set(&next.BlockPinned, *blockPinned, true, "block_pinned", &plan.changed)
+		if says.blockPinned != nil {
+			set(&next.BlockPinned, *says.blockPinned, true, "block_pinned", &plan.changed)
 		}
 		set(&next.NoUpdate, c.NoUpdate, true, "noupdate", &plan.changed)
 	}
@@ -291,8 +314,12 @@ func (p *planner) planConnector(ctx context.Context, s *tenantState, c *connecto
 }
 
 // complain reports what is wrong with the params of a record that is not
-// written: a bad file is bad whatever is stored.
+// written: a bad file is bad whatever is stored. Of one that gives no whole there
+// is nothing to say without what it leaves alone.
 func (p *planner) complain(c *connectorRecord, in content, schema *providers.Schema, stored *connector.Connector) {
+	if !in.whole {
+		return
+	}
 	var configured []string
 	if stored != nil {
 		configured = slices.Sorted(maps.Keys(stored.Secrets))
@@ -324,12 +351,12 @@ func (p *planner) find(s *tenantState, c *connectorRecord) (living, deleted *con
 func (p *planner) immutable(c *connectorRecord, stored *connector.Connector, schema *providers.Schema, sameOrganization bool) bool {
 	if stored.Kind != schema.Kind {
 		_, at := p.text(c.Record, "kind", "provider_type")
-		p.problem(at, c.ID, "the stored connector is of kind %s, and a kind never changes; use another record id", stored.Kind)
+		p.problem(at, c.Record, "the stored connector is of kind %s, and a kind never changes; use another record id", stored.Kind)
 		return false
 	}
 	if !sameOrganization {
 		_, f := p.reference(c.Record, "organization_id")
-		p.problem(f.Position, c.ID, "the stored connector belongs to another organization, and that never changes; use another record id")
+		p.problem(f.Position, c.Record, "the stored connector belongs to another organization, and that never changes; use another record id")
 		return false
 	}
 	return true

@@ -28,7 +28,7 @@ func (p *planner) defaults(out *Plan) {
 			continue
 		}
 		if first, dup := takers[c.slot()]; dup {
-			p.problem(c.defaultAt, c.label, "a second default of the same organization and category; the first is %q at line %d", first.label, first.defaultAt.Line)
+			p.problem(c.defaultAt, c.record, "a second default of the same organization and category; the first is %q at %s", first.label, p.where(first.record, first.defaultAt, c.record))
 			continue
 		}
 		takers[c.slot()] = c
@@ -41,7 +41,7 @@ func (p *planner) defaults(out *Plan) {
 	}
 	for _, c := range out.connectors {
 		if c.next.Default && !c.next.Active {
-			p.problem(c.activeAt, c.label, "this connector is the default; give another one is_default, or this one is_default false")
+			p.problem(c.activeAt, c.record, "this connector is the default; give another one is_default, or this one is_default false")
 		}
 	}
 }

@@ -7,25 +7,29 @@ import (
 	"unicode/utf8"
 
 	"github.com/patchbay-dev/patchbay/datafile"
+	"github.com/patchbay-dev/patchbay/internal/fault"
 )
 
 // expander resolves "$ENV:NAME" and "$FILE:path", each once: what comes back is
 // never looked at again, and a plan that is made anew sees the same values.
 type expander struct {
-	im     *Importer
-	folder string // of the data file
-	seen   map[string]expanded
+	im   *Importer
+	seen map[reference]expanded
 }
+
+// reference is a value as written; folder is that of the data file, "" where
+// nothing depends on it.
+type reference struct{ text, folder string }
 
 type expanded struct{ value, problem string }
 
-func newExpander(im *Importer, file string) *expander {
-	return &expander{im: im, folder: filepath.Dir(file), seen: map[string]expanded{}}
+func newExpander(im *Importer) *expander {
+	return &expander{im: im, seen: map[reference]expanded{}}
 }
 
-// text returns the value that s stands for, whether it came from elsewhere, and
-// what is wrong with it ("" when nothing).
-func (e *expander) text(s string) (value string, foreign bool, problem string) {
+// text returns the value that s of the data file of that name stands for, whether
+// it came from elsewhere, and what is wrong with it ("" when nothing).
+func (e *expander) text(s, file string) (value string, foreign bool, problem string) {
 	rest := strings.TrimLeft(s, "$")
 	dollars := len(s) - len(rest)
 	name, isEnv := strings.CutPrefix(rest, "ENV:")
@@ -36,14 +40,18 @@ func (e *expander) text(s string) (value string, foreign bool, problem string) {
 	case dollars > 1:
 		return s[1:], false, "" // "$$ENV:" writes a literal "$ENV:"
 	}
-	x, ok := e.seen[s]
+	ref := reference{text: s}
+	if isFile {
+		ref.folder = filepath.Dir(file)
+	}
+	x, ok := e.seen[ref]
 	if !ok {
 		if isEnv {
 			x = e.env(name)
 		} else {
-			x = e.file(path)
+			x = e.file(path, ref.folder)
 		}
-		e.seen[s] = x
+		e.seen[ref] = x
 	}
 	return x.value, true, x.problem
 }
@@ -64,40 +72,46 @@ func placeholder(s string) (variable, path string) {
 // them) that a data file refers to, each once. Whoever hands a file to another
 // process resolves them first: they are the caller's, not that process's.
 func Placeholders(f *datafile.File) (variables, paths []string) {
-	folder := filepath.Dir(f.Name)
-	var walk func(v any)
-	walk = func(v any) {
+	var walk func(v any, folder string)
+	walk = func(v any, folder string) {
 		switch v := v.(type) {
 		case string:
 			variable, path := placeholder(v)
-			if variable != "" && !slices.Contains(variables, variable) {
+			if variable != "" {
 				variables = append(variables, variable)
 			}
-			if path != "" && !filepath.IsAbs(path) {
-				path = filepath.Join(folder, path)
-			}
-			if path != "" && !slices.Contains(paths, path) {
-				paths = append(paths, path)
+			if path != "" {
+				paths = append(paths, within(folder, path))
 			}
 		case []any:
 			for _, e := range v {
-				walk(e)
+				walk(e, folder)
 			}
 		case map[string]any:
 			for _, e := range v {
-				walk(e)
+				walk(e, folder)
 			}
 		}
 	}
-	for _, r := range f.Records {
+	for i := range f.Records {
+		r := &f.Records[i]
+		folder := filepath.Dir(f.NameOf(r))
 		for _, field := range r.Fields {
-			walk(field.Text)
-			walk(field.Literal)
+			walk(field.Text, folder)
+			walk(field.Literal, folder)
 		}
 	}
 	slices.Sort(variables)
 	slices.Sort(paths)
-	return variables, paths
+	return slices.Compact(variables), slices.Compact(paths)
+}
+
+// within is a path of a data file as ReadFile is asked for it.
+func within(folder, path string) string {
+	if filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(folder, path)
 }
 
 // escape is the inverse for a value that must be read literally.
@@ -129,25 +143,24 @@ func (e *expander) env(name string) expanded {
 	return expanded{value: v}
 }
 
-func (e *expander) file(path string) expanded {
+func (e *expander) file(path, folder string) expanded {
 	if e.im.ReadFile == nil {
 		return expanded{problem: "$FILE: is read by the command line's import only"}
 	}
 	if path == "" {
 		return expanded{problem: "$FILE: needs the path of a file"}
 	}
-	full := path
-	if !filepath.IsAbs(full) {
-		full = filepath.Join(e.folder, path)
-	}
-	b, err := e.im.ReadFile(full)
+	b, err := e.im.ReadFile(within(folder, path))
 	if err != nil {
-		return expanded{problem: "the file " + path + " can't be read"}
+		problem := "the file " + path + " can't be read"
+		if why := fault.Message(err); why != "" {
+			problem += ": " + why
+		}
+		return expanded{problem: problem}
 	}
-	s := string(b)
-	if cut, ok := strings.CutSuffix(s, "\n"); ok {
-		s = strings.TrimSuffix(cut, "\r")
-	}
+	// Editors end a file with a line feed, which is no part of a password. All
+	// else is the operator's, a carriage return too.
+	s := strings.TrimSuffix(string(b), "\n")
 	switch {
 	case s == "":
 		return expanded{problem: "the file " + path + " is empty"}

@@ -22,7 +22,8 @@ func TestExpand(t *testing.T) {
 			return []byte(v), nil
 		},
 	}
-	e := newExpander(im, "conf/data.xml")
+	e := newExpander(im)
+	const file = "conf/data.xml"
 	for _, row := range []struct {
 		in, want string
 		foreign  bool
@@ -36,8 +37,8 @@ func TestExpand(t *testing.T) {
 		{"$$ENV:A", "$ENV:A", false, false},
 		{"$$$ENV:A", "$$ENV:A", false, false},
 		{"$$FILE:f", "$FILE:f", false, false},
-		{"$FILE:f", "x\n", true, false}, // one newline
-		{"$FILE:/abs", "y", true, false},
+		{"$FILE:f", "x\n", true, false},    // one newline
+		{"$FILE:/abs", "y\r", true, false}, // and nothing but it
 		{"$FILE:empty", "", true, true},
 		{"$FILE:none", "", true, true},
 		{"$FILE:", "", true, true},
@@ -46,18 +47,18 @@ func TestExpand(t *testing.T) {
 		{"$ENV:BAD", "", true, true},
 		{"$ENV:", "", true, true},
 	} {
-		got, foreign, problem := e.text(row.in)
+		got, foreign, problem := e.text(row.in, file)
 		if got != row.want || foreign != row.foreign || (problem != "") != row.bad {
 			t.Errorf("%s: got %q, %v, %q", row.in, got, foreign, problem)
 		}
 		if !row.foreign {
-			if back, _, _ := e.text(escape(row.in)); back != row.in {
+			if back, _, _ := e.text(escape(row.in), file); back != row.in {
 				t.Errorf("%s escaped comes back as %q", row.in, back)
 			}
 		}
 	}
 	before := asked
-	e.text("$ENV:A")
+	e.text("$ENV:A", file)
 	if asked != before {
 		t.Error("a variable was read twice")
 	}

@@ -33,13 +33,22 @@ func modelFields(model string) []string {
 // and all missing variables of a large file must fit.
 const maxProblems = 10_000
 
-func (p *planner) problem(at datafile.Position, record, format string, args ...any) {
+func (p *planner) problem(at datafile.Position, r *datafile.Record, format string, args ...any) {
 	if len(p.problems) >= maxProblems {
 		return
 	}
 	p.problems = append(p.problems, datafile.Problem{
-		File: p.file.Name, Position: at, Record: record, Message: fmt.Sprintf(format, args...),
+		File: p.file.NameOf(r), Position: at, Record: r.ID, Message: fmt.Sprintf(format, args...),
 	})
+}
+
+// where spells a place of one record for a problem of another, with its file
+// where that is another one.
+func (p *planner) where(r *datafile.Record, at datafile.Position, other *datafile.Record) string {
+	if name := p.file.NameOf(r); name != p.file.NameOf(other) {
+		return fmt.Sprintf("%s:%d", name, at.Line)
+	}
+	return fmt.Sprintf("line %d", at.Line)
 }
 
 // vocabulary checks models and names of fields.
@@ -47,13 +56,13 @@ func (p *planner) vocabulary(r *datafile.Record) bool {
 	known := modelFields(r.Model)
 	if known == nil {
 		if r.Model != "" {
-			p.problem(r.Position, r.ID, "unknown model %q%s", r.Model, didYouMean(r.Model, datafile.Models()))
+			p.problem(r.Position, r, "unknown model %q%s", r.Model, didYouMean(r.Model, datafile.Models()))
 		}
 		return false
 	}
 	for _, f := range r.Fields {
 		if f.Name != "" && !slices.Contains(known, f.Name) {
-			p.problem(f.Position, r.ID, "unknown field %q of %s%s", f.Name, r.Model, didYouMean(f.Name, known))
+			p.problem(f.Position, r, "unknown field %q of %s%s", f.Name, r.Model, didYouMean(f.Name, known))
 		}
 	}
 	return true
@@ -69,7 +78,7 @@ func (p *planner) field(r *datafile.Record, names ...string) (datafile.Field, bo
 			continue
 		}
 		if ok {
-			p.problem(f.Position, r.ID, "%s and %s are the same field; give one of them", found.Name, f.Name)
+			p.problem(f.Position, r, "%s and %s are the same field; give one of them", found.Name, f.Name)
 			continue
 		}
 		found, ok = f, true
@@ -80,9 +89,9 @@ func (p *planner) field(r *datafile.Record, names ...string) (datafile.Field, bo
 // plain is what a text stands for: "$ENV:" and "$FILE:" stand for a whole value
 // in every field. Problems are reported; false then.
 func (p *planner) plain(r *datafile.Record, f datafile.Field) (string, bool) {
-	s, _, problem := p.expand.text(f.Text)
+	s, _, problem := p.expand.text(f.Text, p.file.NameOf(r))
 	if problem != "" {
-		p.problem(f.Position, r.ID, "%s", problem)
+		p.problem(f.Position, r, "%s", problem)
 	}
 	return s, problem == ""
 }
@@ -94,7 +103,7 @@ func (p *planner) text(r *datafile.Record, names ...string) (string, datafile.Po
 		return "", r.Position
 	}
 	if f.Form != datafile.Text {
-		p.problem(f.Position, r.ID, "%s must be text", f.Name)
+		p.problem(f.Position, r, "%s must be text", f.Name)
 		return "", f.Position
 	}
 	s, _ := p.plain(r, f)
@@ -109,9 +118,9 @@ func (p *planner) name(r *datafile.Record, names ...string) string {
 	s, at := p.text(r, names...)
 	switch {
 	case utf8.RuneCountInString(s) > maxName:
-		p.problem(at, r.ID, "name must have at most %d characters", maxName)
+		p.problem(at, r, "name must have at most %d characters", maxName)
 	case strings.ContainsFunc(s, unicode.IsControl):
-		p.problem(at, r.ID, "name must be one line without control characters")
+		p.problem(at, r, "name must be one line without control characters")
 	}
 	return s
 }
@@ -129,7 +138,7 @@ func (p *planner) boolean(r *datafile.Record, names ...string) (*bool, datafile.
 		b = v
 	case int64:
 		if v != 0 && v != 1 {
-			p.problem(f.Position, r.ID, "%s must be true or false", f.Name)
+			p.problem(f.Position, r, "%s must be true or false", f.Name)
 		}
 		b = v == 1
 	default:
@@ -142,7 +151,7 @@ func (p *planner) boolean(r *datafile.Record, names ...string) (*bool, datafile.
 			b = true
 		case "false", "0":
 		default:
-			p.problem(f.Position, r.ID, "%s must be true or false", f.Name)
+			p.problem(f.Position, r, "%s must be true or false", f.Name)
 		}
 	}
 	return &b, f.Position
@@ -155,7 +164,7 @@ func (p *planner) reference(r *datafile.Record, name string) (string, datafile.F
 		return "", datafile.Field{Position: r.Position}
 	}
 	if f.Form == datafile.Literal {
-		p.problem(f.Position, r.ID, "%s must be a reference or an id", f.Name)
+		p.problem(f.Position, r, "%s must be a reference or an id", f.Name)
 		return "", f
 	}
 	if f.Form == datafile.Text {

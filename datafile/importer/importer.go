@@ -18,7 +18,8 @@ type Importer struct {
 	// Env looks a variable up for "$ENV:NAME"; nil refuses such values: only
 	// the operator's own command line may read its environment.
 	Env func(name string) (string, bool)
-	// ReadFile reads a file for "$FILE:path"; nil refuses such values.
+	// ReadFile reads a file for "$FILE:path"; nil refuses such values. It bounds
+	// what it reads; the public message of its error is shown to the operator.
 	ReadFile func(path string) ([]byte, error)
 	Now      func() time.Time
 	NewID    func() connector.ID

@@ -324,7 +324,7 @@ func TestReferencesAreLiteralOnce(t *testing.T) {
 	w.env["PASSWORD"], w.env["PORT"] = "$ENV:S3_SECRET", "2525"
 	w.files["conf/secret"] = "from a file\n"
 	mail := `<record id="mail" model="ir.connector"><field name="kind">smtp</field><field name="config" eval="{'host': '$FILE:/etc/host', 'port': '$ENV:PORT', 'username': '$$ENV:LITERAL', 'password': '$ENV:PASSWORD'}"/></record></patchbay>`
-	w.files["/etc/host"] = "mail.example\r\n"
+	w.files["/etc/host"] = "mail.example\n"
 	f := w.parse("conf/f.xml", strings.Replace(s3("", strings.Replace(plainS3, "$ENV:S3_SECRET", "$FILE:secret", 1)), "</patchbay>", mail, 1))
 	p, err := w.im.Plan(t.Context(), f, importer.Options{})
 	if err != nil {

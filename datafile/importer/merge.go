@@ -51,14 +51,14 @@ func (p *planner) merge(ctx context.Context, s *tenantState, c *connectorRecord,
 	if err := upgrade(schema, plan); err != nil {
 		return err
 	}
-	// What the file doesn't mention and no import brought stays, so it takes
-	// part in the check.
+	// What stays takes part in the check: what the file doesn't mention and no
+	// import brought, or all that it doesn't mention when it states no whole.
 	input := providers.Input{Params: maps.Clone(in.input.Params), Secrets: in.input.Secrets.Clone()}
 	if input.Params == nil {
 		input.Params = map[string]any{}
 	}
 	for name, param := range plan.next.Params {
-		if _, given := in.input.Params[name]; !given && (param.Imported == nil || c.partial != nil) {
+		if _, given := in.input.Params[name]; !given && (param.Imported == nil || !in.whole) {
 			input.Params[name] = param.Value
 		}
 	}
@@ -148,7 +148,7 @@ func (in content) placeOf(c *connectorRecord, name string) place {
 	if at, ok := in.places[name]; ok {
 		return at
 	}
-	return place{c.Position, c.ID}
+	return place{c.Position, c.Record}
 }
 
 // bundle reads the pinned secrets. One that is gone for good holds nothing.
@@ -174,7 +174,7 @@ func (p *planner) mergeParams(c *connectorRecord, in content, cfg providers.Conf
 	}
 	names := slices.Collect(maps.Keys(in.input.Params))
 	for name := range next.Params {
-		if _, given := in.input.Params[name]; !given && c.partial == nil {
+		if _, given := in.input.Params[name]; !given && in.whole {
 			names = append(names, name)
 		}
 	}
@@ -235,7 +235,7 @@ func (p *planner) mergeParams(c *connectorRecord, in content, cfg providers.Conf
 func (p *planner) conflict(c *connectorRecord, in content, plan *connectorPlan, what, name string) {
 	at := in.placeOf(c, name)
 	plan.conflicts = append(plan.conflicts, datafile.Problem{
-		File: p.file.Name, Position: at.at, Record: at.record,
+		File: p.file.NameOf(at.record), Position: at.at, Record: at.record.ID,
 		Message: fmt.Sprintf("%s %q changed in the file and in the store since the last import", what, name),
 	})
 }
@@ -256,7 +256,7 @@ func (p *planner) mergeSecrets(c *connectorRecord, in content, bundle vault.Bund
 	}
 	names := in.input.Secrets.Names()
 	for name := range next.Secrets {
-		if _, given := in.input.Secrets[name]; !given && (c.partial == nil || slices.Contains(plan.voided, name)) {
+		if _, given := in.input.Secrets[name]; !given && (in.whole || slices.Contains(plan.voided, name)) {
 			names = append(names, name)
 		}
 	}

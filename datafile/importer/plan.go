@@ -26,7 +26,7 @@ const (
 	Conflict  Action = "conflict"
 )
 
-// Plan is what an import would do. It is bound to the state it was made from:
+// Plan is what an import of one file would do, or of several that were joined. It is bound to the state it was made from:
 // Apply notices when that has moved.
 type Plan struct {
 	file       *datafile.File
@@ -66,6 +66,7 @@ type connectorPlan struct {
 	action    Action
 	tenant    tenant.ID
 	label     string               // record id
+	record    *datafile.Record     // as the file has it; of rows alone a stand-in
 	stored    *connector.Connector // nil: none
 	next      connector.Connector
 	changed   []string // names of fields, params and secrets, never values

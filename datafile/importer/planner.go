@@ -91,7 +91,7 @@ type tenantState struct {
 // Plan reads what is stored and says what importing f would do. It writes
 // nothing. Errors: [datafile.Problems], all at once; what the stores return.
 func (im *Importer) Plan(ctx context.Context, f *datafile.File, o Options) (*Plan, error) {
-	return im.plan(ctx, f, o, newExpander(im, f.Name))
+	return im.plan(ctx, f, o, newExpander(im))
 }
 
 func (im *Importer) plan(ctx context.Context, f *datafile.File, o Options, e *expander) (*Plan, error) {
@@ -121,11 +121,12 @@ func (im *Importer) plan(ctx context.Context, f *datafile.File, o Options, e *ex
 		p.planOrganizations(s)
 		out.tenants = append(out.tenants, s.plan)
 	}
+	p.lintOwners()
 	p.missingTenants()
 	p.attachRows()
 	for _, c := range p.connectors {
 		if c.tenant.IsZero() {
-			p.lint(c)
+			p.lint(ctx, c)
 			continue
 		}
 		cp, err := p.planConnector(ctx, p.states[c.tenant], c)
@@ -159,7 +160,7 @@ func (p *planner) sortRecords() {
 			text, at := p.ownID(r)
 			id, err := tenant.ParseID(text)
 			if err != nil {
-				p.problem(at, r.ID, "the tenant's id: %s; give it a key", fault.Message(err))
+				p.problem(at, r, "the tenant's id: %s; give it a key", fault.Message(err))
 			}
 			t.id = id
 			p.tenantRecords = append(p.tenantRecords, t)
@@ -174,7 +175,7 @@ func (p *planner) sortRecords() {
 			text, at := p.ownID(r)
 			id, err := tenant.ParseOrganizationID(text)
 			if err != nil {
-				p.problem(at, r.ID, "the organization's id: %s; give it a key", fault.Message(err))
+				p.problem(at, r, "the organization's id: %s; give it a key", fault.Message(err))
 			}
 			o.id = id
 			p.organizations = append(p.organizations, o)
@@ -253,7 +254,7 @@ func (p *planner) ownTenant(ctx context.Context, r *datafile.Record) (found, err
 	all := spellings(ref, datafile.ModelTenant)
 	id, err := tenant.ParseID(all[len(all)-1])
 	if err != nil {
-		p.problem(f.Position, r.ID, "tenant_id refers to no known tenant")
+		p.problem(f.Position, r, "tenant_id refers to no known tenant")
 		return found{bad: true, at: f.Position}, nil //nolint:nilerr // reported just now
 	}
 	return found{id, false, f.Position}, nil
@@ -317,7 +318,7 @@ func (p *planner) check(r *datafile.Record, f found) tenant.ID {
 	case f.bad:
 		return tenant.ID{}
 	case !f.id.IsZero() && !p.o.Tenant.IsZero() && f.id != p.o.Tenant:
-		p.problem(f.at, r.ID, "the record belongs to tenant %s, but --tenant says %s", f.id, p.o.Tenant)
+		p.problem(f.at, r, "the record belongs to tenant %s, but --tenant says %s", f.id, p.o.Tenant)
 		return tenant.ID{}
 	case !f.id.IsZero():
 		return f.id
@@ -328,7 +329,7 @@ func (p *planner) check(r *datafile.Record, f found) tenant.ID {
 	case !p.o.DefaultTenant.IsZero():
 		return p.o.DefaultTenant
 	}
-	p.problem(r.Position, r.ID, "the record names no tenant; give it a tenant_id, or use --tenant")
+	p.problem(r.Position, r, "the record names no tenant; give it a tenant_id, or use --tenant")
 	return tenant.ID{}
 }
 
@@ -339,20 +340,20 @@ func (p *planner) duplicates() {
 		model  string
 		id     string
 	}
-	first := map[key]datafile.Position{}
+	first := map[key]*datafile.Record{}
 	once := func(r *datafile.Record, t tenant.ID, model, id, what string) {
 		k := key{t, model, id}
-		if at, dup := first[k]; dup && id != "" {
-			p.problem(r.Position, r.ID, "%s is given twice, first at line %d", what, at.Line)
+		if one, dup := first[k]; dup && id != "" {
+			p.problem(r.Position, r, "%s is given twice, first at %s", what, p.where(one, one.Position, r))
 			return
 		}
-		first[k] = r.Position
+		first[k] = r
 	}
 	for _, t := range p.tenantRecords {
 		once(t.Record, tenant.ID{}, "", t.ID, "this record id")
 		once(t.Record, tenant.ID{}, "tenant", t.id.String(), "this tenant")
 		if !t.id.IsZero() && !p.o.Tenant.IsZero() && t.id != p.o.Tenant {
-			p.problem(t.Position, t.ID, "the record belongs to tenant %s, but --tenant says %s", t.id, p.o.Tenant)
+			p.problem(t.Position, t.Record, "the record belongs to tenant %s, but --tenant says %s", t.id, p.o.Tenant)
 		}
 	}
 	for _, o := range p.organizations {

@@ -17,12 +17,14 @@ func (p *planner) attachRows() {
 		p.checkRow(row)
 		ref, f := p.reference(row.Record, "connector_id")
 		if ref == "" {
-			p.problem(row.Position, row.ID, "connector_id is missing")
+			p.problem(row.Position, row.Record, "connector_id is missing")
+			p.lintRow(row)
 			continue
 		}
-		c, problem := p.rowConnector(ref)
+		c, problem := p.rowConnector(row, ref)
 		if problem != "" {
-			p.problem(f.Position, row.ID, "%s", problem)
+			p.problem(f.Position, row.Record, "%s", problem)
+			p.lintRow(row)
 			continue
 		}
 		c.rows = append(c.rows, row)
@@ -34,9 +36,20 @@ func (p *planner) attachRows() {
 	}
 }
 
+// lintRow checks what can be checked of a row whose connector is unknown: the
+// variables and files that it lacks are listed with all the others.
+func (p *planner) lintRow(row *paramRecord) {
+	if key, at := p.text(row.Record, "key"); key == "" {
+		p.problem(at, row.Record, "key is missing")
+	}
+	if f, ok := p.field(row.Record, "value"); ok {
+		p.value(row.Record, f)
+	}
+}
+
 // rowConnector finds the connector of a row: in the file, else in the store of
 // the tenant that is meant anyway; or says what is wrong.
-func (p *planner) rowConnector(ref string) (*connectorRecord, string) {
+func (p *planner) rowConnector(row *paramRecord, ref string) (*connectorRecord, string) {
 	implied := p.impliedTenant()
 	for _, s := range spellings(ref, datafile.ModelConnector) {
 		var found *connectorRecord
@@ -60,7 +73,7 @@ func (p *planner) rowConnector(ref string) (*connectorRecord, string) {
 			stored = t.byID[s]
 		}
 		if stored != nil {
-			return p.partial(t, stored), ""
+			return p.partial(t, stored, row), ""
 		}
 	}
 	if implied.IsZero() {
@@ -69,12 +82,14 @@ func (p *planner) rowConnector(ref string) (*connectorRecord, string) {
 	return nil, "connector_id refers to no known connector"
 }
 
-func (p *planner) partial(t *tenantState, stored *connector.Connector) *connectorRecord {
+// partial stands for a stored connector of which the file has rows alone. What
+// is wrong with it as a whole is told at its first row.
+func (p *planner) partial(t *tenantState, stored *connector.Connector, first *paramRecord) *connectorRecord {
 	if c := p.by.partial[stored.ID]; c != nil {
 		return c
 	}
 	c := &connectorRecord{
-		Record:  &datafile.Record{ID: label(stored), Model: datafile.ModelConnector},
+		Record:  &datafile.Record{ID: label(stored), Model: datafile.ModelConnector, File: first.File, Position: first.Position},
 		tenant:  t.id,
 		partial: stored,
 	}
@@ -97,15 +112,15 @@ func (p *planner) checkRow(row *paramRecord) {
 			}
 		}
 		if !isInt && f.Text != "" || f.Form == datafile.Ref || f.Form == datafile.Literal && !isInt {
-			p.problem(f.Position, r.ID, "sequence must be a whole number")
+			p.problem(f.Position, r, "sequence must be a whole number")
 		}
 		row.sequence = n
 	}
 	if f, ok := p.field(r, "file_id"); ok {
-		p.problem(f.Position, r.ID, "file_id can't be read here; write the value as $FILE:path")
+		p.problem(f.Position, r, "file_id can't be read here; write the value as $FILE:path")
 	}
 	if kind, at := p.text(r, "value_type"); kind != "" && kind != "text" && kind != "file" {
-		p.problem(at, r.ID, "value_type must be text or file")
+		p.problem(at, r, "value_type must be text or file")
 	}
 	// The schema decides what is secret; the field is only checked for its form.
 	p.boolean(r, "is_secret")
@@ -116,23 +131,23 @@ func (p *planner) checkRow(row *paramRecord) {
 // Rows whose noupdate is not the given one are passed over.
 func (p *planner) nested(c *connectorRecord, out *content, noUpdate ...bool) (map[string]any, bool) {
 	root, ok := map[string]any{}, true
-	sequences := map[string]int64{}
+	given := map[string]*paramRecord{}
 	for _, row := range c.rows {
 		if !slices.Contains(noUpdate, row.NoUpdate) {
 			continue
 		}
 		key, keyAt := p.text(row.Record, "key")
 		if key == "" {
-			p.problem(keyAt, row.ID, "key is missing")
+			p.problem(keyAt, row.Record, "key is missing")
 			ok = false
 			continue
 		}
-		if seq, dup := sequences[key]; dup && seq == row.sequence {
-			p.problem(keyAt, row.ID, "this key is given twice with the same sequence")
+		if first, dup := given[key]; dup && first.sequence == row.sequence {
+			p.problem(keyAt, row.Record, "this key is given twice with the same sequence, first at %s", p.where(first.Record, first.Position, row.Record))
 			ok = false
 			continue
 		}
-		sequences[key] = row.sequence
+		given[key] = row
 		f, has := p.field(row.Record, "value")
 		if !has {
 			continue
@@ -141,7 +156,7 @@ func (p *planner) nested(c *connectorRecord, out *content, noUpdate ...bool) (ma
 		ok = ok && good
 		parts := strings.Split(key, ".")
 		if slices.Contains(parts, "") || len(parts) > 16 {
-			p.problem(keyAt, row.ID, "a key consists of names joined by single dots, at most 16 of them")
+			p.problem(keyAt, row.Record, "a key consists of names joined by single dots, at most 16 of them")
 			ok = false
 			continue
 		}
@@ -149,7 +164,7 @@ func (p *planner) nested(c *connectorRecord, out *content, noUpdate ...bool) (ma
 		for _, part := range parts[:len(parts)-1] {
 			inner, isMap := m[part].(map[string]any)
 			if _, taken := m[part]; taken && !isMap {
-				p.problem(keyAt, row.ID, "this key lies inside of another row's value")
+				p.problem(keyAt, row.Record, "this key lies inside of another row's value")
 				ok = false
 				m = map[string]any{}
 				break
@@ -162,12 +177,12 @@ func (p *planner) nested(c *connectorRecord, out *content, noUpdate ...bool) (ma
 		}
 		last := parts[len(parts)-1]
 		if _, isMap := m[last].(map[string]any); isMap && f.Form == datafile.Text {
-			p.problem(keyAt, row.ID, "this key holds other rows' values")
+			p.problem(keyAt, row.Record, "this key holds other rows' values")
 			ok = false
 			continue
 		}
 		m[last] = value
-		out.place(parts, place{keyAt, row.ID})
+		out.place(parts, place{keyAt, row.Record})
 	}
 	return root, ok
 }
@@ -175,7 +190,7 @@ func (p *planner) nested(c *connectorRecord, out *content, noUpdate ...bool) (ma
 // place is where something is written, and in which record.
 type place struct {
 	at     datafile.Position
-	record string
+	record *datafile.Record
 }
 
 // place remembers a row's place under every name that its dotted key may become:
@@ -196,12 +211,12 @@ func (in content) place(parts []string, at place) {
 func (p *planner) value(r *datafile.Record, f datafile.Field) (any, bool) {
 	switch f.Form {
 	case datafile.Ref:
-		p.problem(f.Position, r.ID, "value must be text, not a reference")
+		p.problem(f.Position, r, "value must be text, not a reference")
 		return nil, false
 	case datafile.Text:
-		v, _, problem := p.expand.text(f.Text)
+		v, _, problem := p.expand.text(f.Text, p.file.NameOf(r))
 		if problem != "" {
-			p.problem(f.Position, r.ID, "%s", problem)
+			p.problem(f.Position, r, "%s", problem)
 		}
 		return v, problem == ""
 	}
@@ -214,9 +229,9 @@ func (p *planner) expandAll(r *datafile.Record, at datafile.Position, v any) (an
 	ok := true
 	switch v := v.(type) {
 	case string:
-		s, foreign, problem := p.expand.text(v)
+		s, foreign, problem := p.expand.text(v, p.file.NameOf(r))
 		if problem != "" {
-			p.problem(at, r.ID, "%s", problem)
+			p.problem(at, r, "%s", problem)
 		}
 		if foreign {
 			return providers.TextValue(s), problem == ""

@@ -25,11 +25,7 @@ func (p *planner) planTenant(s *tenantState) {
 		return
 	}
 	r := s.record.Record
-	name := p.name(r, "name", "company_name")
-	status, at := p.text(r, "status")
-	if status != "" && status != string(connector.StatusReady) && status != string(connector.StatusSuspended) {
-		p.problem(at, r.ID, "status must be ready or suspended")
-	}
+	name, status := p.tenantFields(r)
 	if s.exists && r.NoUpdate {
 		plan.note = noteNoUpdate
 		return
@@ -40,6 +36,31 @@ func (p *planner) planTenant(s *tenantState) {
 	set(&next.ExternalID, r.ID, externalID(next.ExternalID, r.ID, datafile.ModelTenant+"."+s.id.String()), "external id", &plan.changed)
 	set(&next.NoUpdate, r.NoUpdate, true, "noupdate", &plan.changed)
 	plan.settle(s.exists)
+}
+
+func (p *planner) tenantFields(r *datafile.Record) (name, status string) {
+	name = p.name(r, "name", "company_name")
+	status, at := p.text(r, "status")
+	if status != "" && status != string(connector.StatusReady) && status != string(connector.StatusSuspended) {
+		p.problem(at, r, "status must be ready or suspended")
+	}
+	return name, status
+}
+
+// lintOwners checks the tenants and organizations that have no plan because it is
+// not known which they are.
+func (p *planner) lintOwners() {
+	for _, t := range p.tenantRecords {
+		if p.states[t.id] == nil {
+			p.tenantFields(t.Record)
+		}
+	}
+	for _, o := range p.organizations {
+		if o.id.IsZero() || p.states[o.tenant] == nil {
+			p.name(o.Record, "name")
+			p.boolean(o.Record, "active")
+		}
+	}
 }
 
 func (t *tenantPlan) settle(exists bool) {
@@ -55,12 +76,12 @@ func (p *planner) missingTenants() {
 	const message = "tenant %s does not exist; add a gateway.tenant record"
 	for _, o := range p.organizations {
 		if s := p.states[o.tenant]; s != nil && s.missing {
-			p.problem(o.Position, o.ID, message, s.id)
+			p.problem(o.Position, o.Record, message, s.id)
 		}
 	}
 	for _, c := range p.connectors {
 		if s := p.states[c.tenant]; s != nil && s.missing {
-			p.problem(c.Position, c.ID, message, s.id)
+			p.problem(c.Position, c.Record, message, s.id)
 		}
 	}
 }
@@ -91,7 +112,7 @@ func (p *planner) planOrganizations(s *tenantState) {
 		name := p.name(o.Record, "name")
 		active, _ := p.boolean(o.Record, "active")
 		if id, taken := s.external[o.ID]; taken && id != o.id {
-			p.problem(o.Position, o.ID, "this record id is already that of organization %s", id)
+			p.problem(o.Position, o.Record, "this record id is already that of organization %s", id)
 		}
 		s.plan.orgs = append(s.plan.orgs, plan)
 		s.planned[o.id] = true
@@ -138,7 +159,7 @@ func (p *planner) organization(s *tenantState, r *datafile.Record) (tenant.Organ
 	}
 	id, err := tenant.ParseOrganizationID(all[len(all)-1])
 	if err != nil {
-		p.problem(f.Position, r.ID, "organization_id refers to no known organization")
+		p.problem(f.Position, r, "organization_id refers to no known organization")
 		return id, false
 	}
 	if _, ok := s.organizations[id]; ok {
@@ -148,7 +169,7 @@ func (p *planner) organization(s *tenantState, r *datafile.Record) (tenant.Organ
 		return id, true
 	}
 	if !p.o.CreateOrganizations {
-		p.problem(f.Position, r.ID, "organization %s does not exist in tenant %s; declare it, or use --create-organizations", id, s.id)
+		p.problem(f.Position, r, "organization %s does not exist in tenant %s; declare it, or use --create-organizations", id, s.id)
 		return id, false
 	}
 	s.planned[id] = true
