@@ -107,6 +107,21 @@ func TestOneRoundTrip(t *testing.T) {
 		"no tenant":     func() error { _, err := store.Tenant(tenant.MustID("none")).Default(ctx, hq, "storage"); return err },
 		"ping":          func() error { _, err := store.Ping(ctx); return err },
 		"organizations": func() error { _, err := r.Organizations(ctx); return err },
+		"grant":         func() error { _, err := store.Grant(ctx, acme, ids[acme]); return err },
+		"acquire": func() error {
+			_, _, err := store.AcquireGrant(ctx, acme, ids[acme], "one", time.Minute)
+			return err
+		},
+		"renew":   func() error { _, err := store.RenewGrant(ctx, acme, ids[acme], "one", 1, time.Minute); return err },
+		"release": func() error { return store.ReleaseGrant(ctx, acme, ids[acme], "one", 1) },
+		"settle": func() error {
+			_, err := store.SettleGrant(ctx, acme, ids[acme], 5, connector.GrantActive)
+			return err
+		},
+		"drift": func() error { _, err := store.DriftedGrants(ctx, 10); return err },
+		"audit": func() error {
+			return store.RecordAudit(ctx, acme, "test", "", connector.AuditEntry{Action: "a", Outcome: "ok"})
+		},
 	} {
 		before := w.n.Load()
 		if err := read(); err != nil {
