@@ -19,6 +19,11 @@ func newSchema() *providers.Schema {
 		Egress: providers.Egress{
 			FromParams: []string{"host"}, Ports: []int{25, submissionsPort, submissionPort, 2525}, TLS: "starttls",
 		},
+		Tests: []providers.TestLevel{
+			{Level: providers.LevelReach, Label: "Connect, encrypt and log in"},
+			{Level: providers.LevelPermission, Label: "Ask whether sender and recipient are accepted"},
+			{Level: providers.LevelWrite, Label: "Send a test mail", SideEffects: true},
+		},
 		Groups: []providers.Group{
 			{Name: "server", Label: "Server"},
 			{Name: "credentials", Label: "Credentials"},

@@ -1,14 +1,23 @@
 package smtp_test
 
 import (
+	"flag"
 	"maps"
 	"testing"
 
 	"github.com/patchbay-dev/patchbay/internal/secret"
+	"github.com/patchbay-dev/patchbay/internal/testenv"
 	"github.com/patchbay-dev/patchbay/providers"
 	"github.com/patchbay-dev/patchbay/providers/builtin/smtp"
 	"github.com/patchbay-dev/patchbay/providers/providertest"
 )
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	// Most of these tests wait for a server that hangs, which needs no processor.
+	_ = flag.Set("test.parallel", "32")
+	testenv.Main(m)
+}
 
 func TestSuite(t *testing.T) {
 	t.Parallel()
