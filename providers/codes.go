@@ -77,6 +77,7 @@ const (
 	CodeRecipientRefused TestCode = "recipient_refused"
 	CodeRelayDenied      TestCode = "relay_denied"
 	CodeMessageRefused   TestCode = "message_refused"
+	CodeHELORefused      TestCode = "helo_refused"
 	CodeTracesLeft       TestCode = "traces_left" // a warning: the probe could not be removed
 	CodeAPIDisabled      TestCode = "api_disabled"
 	CodeWrongProduct     TestCode = "wrong_product" // the address or key is of another service
@@ -153,6 +154,7 @@ var codes = []CodeInfo{
 	{CodeRecipientRefused, FaultConfig, "The server refuses the recipient."},
 	{CodeRelayDenied, FaultConfig, "The server does not relay for us."},
 	{CodeMessageRefused, FaultConfig, "The server refuses the message."},
+	{CodeHELORefused, FaultConfig, "The server refuses the host name that we introduce ourselves with. Set the EHLO name."},
 	{CodeTracesLeft, FaultNone, "What the test wrote could not be removed again."},
 	{CodeAPIDisabled, FaultConfig, "The API is not enabled in the vendor's project."},
 	{CodeWrongProduct, FaultConfig, "This belongs to another product."},

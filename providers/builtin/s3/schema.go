@@ -16,6 +16,11 @@ func newSchema() *providers.Schema {
 		Egress: providers.Egress{
 			Hosts: []string{"*.amazonaws.com"}, FromParams: []string{"endpoint"}, Ports: []int{443}, TLS: "optional",
 		},
+		Tests: []providers.TestLevel{
+			{Level: providers.LevelReach, Label: "Reach the bucket with the key"},
+			{Level: providers.LevelPermission, Label: "List the bucket"},
+			{Level: providers.LevelWrite, Label: "Write, read and delete a small object", SideEffects: true},
+		},
 		Groups: []providers.Group{
 			{Name: "bucket", Label: "Bucket"},
 			{Name: "credentials", Label: "Credentials"},
