@@ -2,14 +2,22 @@ package builtin
 
 import (
 	"github.com/patchbay-dev/patchbay/providers"
+	"github.com/patchbay-dev/patchbay/providers/builtin/gdrive"
+	"github.com/patchbay-dev/patchbay/providers/builtin/gmail"
+	"github.com/patchbay-dev/patchbay/providers/builtin/mailgun"
 	"github.com/patchbay-dev/patchbay/providers/builtin/s3"
+	"github.com/patchbay-dev/patchbay/providers/builtin/sendgrid"
 	"github.com/patchbay-dev/patchbay/providers/builtin/smtp"
 )
 
 // Providers returns the built-in providers, by kind.
 func Providers() []providers.Provider {
 	return []providers.Provider{
+		gmail.New(),
+		gdrive.New(),
+		mailgun.New(),
 		s3.New(),
+		sendgrid.New(),
 		smtp.New(),
 	}
 }

@@ -49,7 +49,10 @@ func TestRegistry(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, kind := range map[string]string{"s3": "s3", "aws_s3": "s3", "smtp": "smtp"} {
+	for name, kind := range map[string]string{
+		"s3": "s3", "aws_s3": "s3", "smtp": "smtp", "sendgrid": "sendgrid", "mailgun": "mailgun",
+		"gmail_oauth2": "gmail_oauth2", "gmail": "gmail_oauth2", "google_drive": "google_drive", "gdrive": "google_drive",
+	} {
 		p, ok := r.Lookup(name)
 		if !ok || string(p.Schema().Kind) != kind {
 			t.Errorf("%s is not %s", name, kind)

@@ -37,6 +37,16 @@ type Cases struct {
 	// Test runs TestConnection on Full too and searches its report. The test
 	// must fail fast, or be a no-op, without a server.
 	Test bool
+	// Tokens are the configs' token source, for kinds that mint; see
+	// providers.Config.
+	Tokens providers.TokenSource
+}
+
+// decode is Decode of an example, with the case's token source.
+func (c Cases) decode(p providers.Provider, in providers.Input) (providers.Config, error) {
+	cfg, err := p.Schema().Decode(in, providers.DecodeOptions{})
+	cfg.Tokens = c.Tokens
+	return cfg, err
 }
 
 // Bad is a refused config.
@@ -147,7 +157,7 @@ func testJSONSchema(t *testing.T, p providers.Provider, c Cases) {
 
 func testConfig(t *testing.T, p providers.Provider, c Cases, in providers.Input) {
 	before := maps.Clone(in.Params)
-	cfg, err := p.Schema().Decode(in, providers.DecodeOptions{})
+	cfg, err := c.decode(p, in)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -180,11 +190,30 @@ func testConfig(t *testing.T, p providers.Provider, c Cases, in providers.Input)
 			t.Errorf("the backend's secret %s is not the config's", name)
 		}
 	}
+	testToken(t, c, b)
 	// A provider that writes into what it was given would change a cache entry.
 	clear(b.Params)
 	clear(b.Secrets)
 	if len(again.Params) != len(cfg.Params) || len(again.Secrets) != len(cfg.Secrets) || !reflect.DeepEqual(before, in.Params) {
 		t.Error("the backend shares its maps with the config, or decode changed its input")
+	}
+}
+
+// testToken looks for the token, and for when it ends, in the backend of a kind
+// that mints.
+func testToken(t *testing.T, c Cases, b providers.Backend) {
+	if c.Tokens == nil {
+		if !b.ExpiresAt.IsZero() {
+			t.Error("a backend without a token ends")
+		}
+		return
+	}
+	want, err := c.Tokens.Token(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !b.Secrets["access_token"].Equal(want.Access) || !b.ExpiresAt.Equal(want.ExpiresAt) || !b.RefreshAt.Equal(want.RefreshAt) {
+		t.Errorf("the backend's token or its end are not the source's: ends %v, refresh %v", b.ExpiresAt, b.RefreshAt)
 	}
 }
 
@@ -264,7 +293,7 @@ func testImport(t *testing.T, p providers.Provider, c Cases) {
 // searches it for the secrets.
 func testCanaries(t *testing.T, p providers.Provider, c Cases) {
 	s := p.Schema()
-	cfg, err := s.Decode(c.Full, providers.DecodeOptions{})
+	cfg, err := c.decode(p, c.Full)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -288,10 +317,21 @@ func testCanaries(t *testing.T, p providers.Provider, c Cases) {
 	if refused == nil {
 		t.Fatal("a spoilt config was accepted")
 	}
+	canaries := c.Full.Secrets.Clone()
 	outputs := []any{cfg, backend, refused, fault.Violations(refused), s.JSONSchema(), s.Describe()}
 	if c.Test {
 		report, err := p.TestConnection(t.Context(), cfg, providers.TestOptions{Level: 1})
 		outputs = append(outputs, report, err)
+	}
+	if c.Tokens != nil {
+		canaries["access_token"] = backend.Secrets["access_token"]
+	}
+	if a, ok := p.(providers.Authorizer); ok {
+		app, _, err := a.OAuth(cfg)
+		if err != nil {
+			t.Errorf("the OAuth2 client of the full example: %v", err)
+		}
+		outputs = append(outputs, app)
 	}
 	found := 0
 	for i, o := range outputs {
@@ -300,7 +340,7 @@ func testCanaries(t *testing.T, p providers.Provider, c Cases) {
 			t.Errorf("output %d: %v", i, err)
 		}
 		text := fmt.Sprintf("%s\n%v\n%+v\n%#v", j, o, o, o)
-		for name, v := range c.Full.Secrets {
+		for name, v := range canaries {
 			if len(v.Reveal()) < 8 {
 				t.Fatalf("the example of %s is too short to search for", name)
 			}
@@ -317,7 +357,7 @@ func testCanaries(t *testing.T, p providers.Provider, c Cases) {
 
 // testConcurrency is for the race detector; it also compares the answers.
 func testConcurrency(t *testing.T, p providers.Provider, c Cases) {
-	want, err := p.Schema().Decode(c.Full, providers.DecodeOptions{})
+	want, err := c.decode(p, c.Full)
 	if err != nil {
 		t.Fatal(err)
 	}
