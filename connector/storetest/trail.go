@@ -219,6 +219,8 @@ func auditAlone(w *world) {
 	}
 	w.code(w.store.RecordAudit(w.ctx(), w.a, "", "", note), fault.InvalidArgument, "no actor")
 	w.code(w.store.RecordAudit(w.ctx(), unknown, "test", "", note), fault.NotFound, "a missing tenant")
+	note.Note = ""
+	w.code(w.store.RecordAudit(w.ctx(), unknown, "test", "", note), fault.NotFound, "a missing tenant, without a reason")
 	for _, t := range []tenant.ID{w.b, unknown} {
 		list, err := w.store.Tenant(t).Audit(w.ctx(), 1000)
 		w.ok(err, "audit")

@@ -68,7 +68,9 @@ func (im *Importer) Export(ctx context.Context, id tenant.ID) (*datafile.File, e
 		}
 		config := map[string]any{}
 		for name, p := range c.Params {
-			config[name] = escapeAll(p.Value)
+			if p.Value != nil { // one that was cleared is not set
+				config[name] = escapeAll(p.Value)
+			}
 		}
 		for _, name := range slices.Sorted(maps.Keys(c.Secrets)) {
 			config[name] = "$ENV:" + names.of(label(c), name)

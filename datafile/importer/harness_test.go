@@ -340,6 +340,18 @@ func editParam(name string, value any) func(*connector.Connector) {
 	}
 }
 
+// clearParam clears a param the way the admin API does.
+func clearParam(name string) func(*connector.Connector) {
+	return func(c *connector.Connector) {
+		p := c.Params[name]
+		if p.Value, p.Writer, p.UpdatedAt = nil, connector.WriterAPI, time.Now().UTC(); p.Imported == nil {
+			delete(c.Params, name)
+			return
+		}
+		c.Params[name] = p
+	}
+}
+
 // editSecret rotates a secret the way the admin API does.
 func (w *world) editSecret(t tenant.ID, external, name, value string) {
 	w.Helper()

@@ -165,6 +165,53 @@ func TestThreeWayMerge(t *testing.T) {
 	}
 }
 
+// A param that was cleared by hand: the same file does not bring it back.
+func TestClearedParam(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	without := strings.Replace(plainS3, "'region': 'eu', ", "", 1)
+	other := strings.Replace(plainS3, "'eu'", "'us'", 1)
+	if without == plainS3 || other == plainS3 {
+		t.Fatalf("the plain config has another region: %s", plainS3)
+	}
+	w.apply(s3("", plainS3), importer.Options{})
+	w.edit(acme, "bucket", clearParam("region"))
+	before := w.revision(acme)
+	w.apply(s3("", plainS3), importer.Options{})
+	if w.revision(acme) != before {
+		t.Error("the same file changes something")
+	}
+	if region := w.connector(acme, "bucket").Params["region"]; region.Value != nil || region.Imported != "eu" {
+		t.Errorf("the same file brings it back: %+v", region)
+	}
+	f, err := w.im.Export(t.Context(), acme)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b bytes.Buffer
+	if err := datafile.WriteXML(&b, f); err != nil || strings.Contains(b.String(), "region") {
+		t.Errorf("the export has it: %v\n%s", err, b.String())
+	}
+	p := w.plan(s3("", other), importer.Options{})
+	if _, err := w.im.Apply(t.Context(), p); !errors.Is(err, fault.Conflict) {
+		t.Errorf("another value: %v\n%s", err, p)
+	}
+	// Gone from the file too: nothing is remembered, so that it may come again.
+	w.apply(s3("", without), importer.Options{})
+	if region, has := w.connector(acme, "bucket").Params["region"]; has {
+		t.Errorf("gone from both: %+v", region)
+	}
+	w.apply(s3("", plainS3), importer.Options{})
+	if region := w.connector(acme, "bucket").Params["region"]; region.Value != "eu" {
+		t.Errorf("in the file again: %+v", region)
+	}
+	w.edit(acme, "bucket", clearParam("region"))
+	w.apply(s3("", other), importer.Options{Force: true})
+	if region := w.connector(acme, "bucket").Params["region"]; region.Value != "us" || region.Writer != connector.WriterImport {
+		t.Errorf("forced: %+v", region)
+	}
+}
+
 func TestRemovedFromFile(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -93,7 +93,9 @@ func upgrade(schema *providers.Schema, plan *connectorPlan) error {
 	}
 	values, bases := map[string]any{}, map[string]any{}
 	for name, param := range plan.next.Params {
-		values[name] = param.Value
+		if param.Value != nil {
+			values[name] = param.Value
+		}
 		if param.Imported != nil {
 			bases[name] = param.Imported
 		}
@@ -114,6 +116,11 @@ func upgrade(schema *providers.Schema, plan *connectorPlan) error {
 			param.Writer, param.UpdatedAt = connector.WriterImport, plan.stored.UpdatedAt
 		}
 		out[name] = param
+	}
+	for name, imported := range base.Params {
+		if _, set := out[name]; !set { // cleared: it only remembers
+			out[name] = connector.Param{Imported: imported, Writer: connector.WriterAPI, UpdatedAt: plan.stored.UpdatedAt}
+		}
 	}
 	plan.next.Params, plan.next.SchemaVersion = out, schema.Version
 	return nil
@@ -196,13 +203,18 @@ func (p *planner) mergeParams(c *connectorRecord, in content, cfg providers.Conf
 		if given {
 			o = decide(exists && equal(value, old.Value), imported && equal(value, old.Imported), !exists || imported && equal(old.Value, old.Imported))
 		} else {
-			o = decide(false, false, equal(old.Value, old.Imported))
+			o = decide(old.Value == nil, false, equal(old.Value, old.Imported))
 		}
 		if o == conflict && p.o.Force {
 			o = take
 		}
 		switch o {
 		case same:
+			if !given { // cleared, and gone from the file: nothing is left to remember
+				plan.agreed = append(plan.agreed, name)
+				delete(next.Params, name)
+				break
+			}
 			// What this import brought must be known to the next one, else a later
 			// change in the store alone would look like one on both sides.
 			if imported && !equal(value, old.Imported) {

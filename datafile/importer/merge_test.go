@@ -62,7 +62,7 @@ func (m model) imports(file map[string]string, force bool) (next model, wrote, w
 		wrote = wrote || !isSecret(name) && m.base[name] != "" && m.base[name] != file[name]
 	}
 	for _, name := range agreed {
-		if file[name] != "" && (isSecret(name) && wroteSecrets || !isSecret(name) && wrote) {
+		if isSecret(name) && wroteSecrets && file[name] != "" || !isSecret(name) && wrote {
 			next.base[name] = file[name]
 		}
 	}
@@ -85,9 +85,6 @@ func mergeCase(t *testing.T, w *world) {
 		edits := func(label string) {
 			name := rapid.SampledFrom(names).Draw(rt, label)
 			value := rapid.SampledFrom(values[name]).Draw(rt, label+" to")
-			if value == "" && !isSecret(name) {
-				return // a store has no room for what an import brought of an absent param
-			}
 			w.setOf(rt, id, name, value)
 			m.stored[name] = value
 		}
@@ -172,6 +169,10 @@ func (w *world) setOf(rt *rapid.T, id tenant.ID, name, value string) {
 		if name == "path_style" {
 			v = value == "True"
 		}
+		if value == "" {
+			w.edit(id, "bucket", clearParam(name))
+			return
+		}
 		w.edit(id, "bucket", editParam(name, v))
 		return
 	}
@@ -223,7 +224,8 @@ func (w *world) matches(rt *rapid.T, id tenant.ID, m model) {
 			if _, listed := c.Secrets[name]; listed != (got != "") {
 				rt.Fatalf("%s: listed %v, in the vault %v", name, listed, got != "")
 			}
-		} else if p, ok := c.Params[name]; ok {
+		} else {
+			p := c.Params[name]
 			got = spelt(p.Value)
 			if base := spelt(p.Imported); base != m.base[name] {
 				rt.Fatalf("%s: remembers %q, expected %q", name, base, m.base[name])
