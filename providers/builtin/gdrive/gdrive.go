@@ -65,10 +65,7 @@ func (p *Provider) Backend(ctx context.Context, c providers.Config) (providers.B
 // installed) and the key file of a service account, and lifts nested maps; see
 // providers.Schema.Flatten. Errors: fault.InvalidArgument.
 func (p *Provider) ImportConfig(_ context.Context, raw map[string]any) (map[string]any, error) {
-	f, err := google.ReadFile(raw, func(name string) bool {
-		name = p.schema.Canonical(name)
-		return p.schema.Param(name) != nil || p.schema.IsSecret(name)
-	})
+	f, err := google.ReadFile(raw, google.Declared(p.schema))
 	if err != nil {
 		return nil, err
 	}

@@ -55,10 +55,7 @@ func (p *Provider) Backend(ctx context.Context, c providers.Config) (providers.B
 // fault.InvalidArgument, for a service account's key too: Gmail has mailboxes of
 // people only.
 func (p *Provider) ImportConfig(_ context.Context, raw map[string]any) (map[string]any, error) {
-	f, err := google.ReadFile(raw, func(name string) bool {
-		name = p.schema.Canonical(name)
-		return p.schema.Param(name) != nil || p.schema.IsSecret(name)
-	})
+	f, err := google.ReadFile(raw, google.Declared(p.schema))
 	if err != nil {
 		return nil, err
 	}

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"net/mail"
 	"reflect"
@@ -32,9 +33,7 @@ const (
 
 func input(params map[string]any) providers.Input {
 	all := map[string]any{"client_id": "1234567890-abc.apps.googleusercontent.com"}
-	for name, v := range params {
-		all[name] = v
-	}
+	maps.Copy(all, params)
 	return providers.Input{Params: all, Secrets: secret.Map{"client_secret": secret.New("GOCSPX-canary-secret")}}
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"maps"
 	"mime/multipart"
 	"net/http"
 	"net/url"
@@ -205,9 +206,7 @@ func incomplete(r providers.Response) bool {
 
 func (v vendor) wrongRegion(region string, also map[string]any) providers.Outcome {
 	fix := map[string]any{"region": region}
-	for name, value := range also {
-		fix[name] = value
-	}
+	maps.Copy(fix, also)
 	place, label := "the EU", "Use the EU region"
 	if region == US {
 		place, label = "the US", "Use the US region"

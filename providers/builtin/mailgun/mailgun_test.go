@@ -2,6 +2,7 @@ package mailgun_test
 
 import (
 	"encoding/base64"
+	"maps"
 	"mime"
 	"mime/multipart"
 	"net/http"
@@ -22,9 +23,7 @@ const (
 
 func input(params map[string]any) providers.Input {
 	all := map[string]any{"domain": domain}
-	for name, v := range params {
-		all[name] = v
-	}
+	maps.Copy(all, params)
 	return providers.Input{Params: all, Secrets: secret.Map{"api_key": secret.New(key)}}
 }
 

@@ -198,6 +198,9 @@ func refused(r providers.Response) providers.Outcome {
 		return limited(r)
 	case r.Status >= 500, r.Status < 400:
 		return providers.StatusOutcome(r)
+	case !parsed && (r.Status == http.StatusUnauthorized || r.Status == http.StatusForbidden):
+		// A proxy or a hotel's Wi-Fi, and not SendGrid's word on the key.
+		return providers.Failed(providers.CodeUnexpectedBody, "")
 	case r.Status == http.StatusUnauthorized && says("maximum credits exceeded"):
 		return providers.Failed(providers.CodeQuotaExceeded, "The account's credits are used up. Wait for the next period or change the plan.")
 	case r.Status == http.StatusUnavailableForLegalReasons, says("regional attribute"):
@@ -215,7 +218,7 @@ func refused(r providers.Response) providers.Outcome {
 		return providers.Failed(providers.CodePermissionDenied, "SendGrid forbids the access: the key lacks a permission, the account's IP Access Management "+
 			"does not list our address, or there were too many bad requests of late.")
 	case !parsed:
-		return providers.Failed(providers.CodeUnexpectedStatus, providers.StatusOutcome(r).Hint)
+		return providers.StatusOutcome(r)
 	case r.Status == http.StatusBadRequest && from:
 		return providers.Failed(providers.CodeSenderRefused, "SendGrid does not accept the sender's address.")
 	case r.Status == http.StatusBadRequest && strings.HasPrefix(field, "personalizations"):
@@ -231,7 +234,7 @@ func refused(r providers.Response) providers.Outcome {
 // seconds, when requests are taken again
 // (https://www.twilio.com/docs/sendgrid/api-reference/how-to-use-the-sendgrid-v3-api/rate-limits).
 func limited(r providers.Response) providers.Outcome {
-	reset, err := strconv.ParseInt(r.Header.Get("X-RateLimit-Reset"), 10, 64)
+	reset, err := strconv.ParseInt(r.Header.Get("X-Ratelimit-Reset"), 10, 64)
 	if wait := reset - time.Now().Unix(); err == nil && wait > 0 && wait <= 24*60*60 {
 		return providers.Failed(providers.CodeRateLimited, fmt.Sprintf("SendGrid limits our requests just now. Try again in %d s.", wait))
 	}

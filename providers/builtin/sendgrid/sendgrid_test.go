@@ -130,6 +130,10 @@ func TestTraps(t *testing.T) {
 			Make: trap(routes{routeScopes: vendortest.Answer(403, forbidden)}, nil, input(nil)),
 		},
 		{
+			Name: "403 by a proxy in between", Doc: docStatuses, Step: "authenticate", Status: providers.StepFail, Code: providers.CodeUnexpectedBody,
+			Make: trap(routes{routeScopes: vendortest.Answer(403, "<html>Blocked by policy</html>")}, nil, input(nil)),
+		},
+		{
 			Name: "an IP allow-list that says so", Doc: "https://github.com/sendgrid/docs/issues/5464", Step: "authenticate", Status: providers.StepFail, Code: providers.CodeAddressNotAllowed,
 			Make: trap(routes{routeScopes: vendortest.Answer(403, `{"errors":[{"message":"Your IP address is not whitelisted. See http://send.gd/1PemvHz for more details.","field":null}]}`)}, nil, input(nil)),
 		},

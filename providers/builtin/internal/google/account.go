@@ -71,7 +71,7 @@ func ReadServiceAccount(file secret.Value) (ServiceAccount, *AccountError) {
 	}
 	if f.Type != "service_account" {
 		var m map[string]any
-		_ = json.Unmarshal([]byte(text), &m) //nolint:errcheck // it was read as an object above
+		_ = json.Unmarshal([]byte(text), &m) // it was read as an object above
 		if what := foreign(m); what != "" {
 			return ServiceAccount{}, &AccountError{providers.CodeWrongProduct, "is " + what + ", not a service account's key"}
 		}

@@ -37,10 +37,18 @@ type File struct {
 	Rest map[string]any
 }
 
+// Declared tells whether a name is one of the kind's own params or secrets.
+func Declared(s *providers.Schema) func(name string) bool {
+	return func(name string) bool {
+		name = s.Canonical(name)
+		return s.Param(name) != nil || s.IsSecret(name)
+	}
+}
+
 // ReadFile finds a credentials file of Google's in raw: the file itself, the
 // file beside other params, or its text under credentials_json. declared tells
-// the names of the kind's own params, which are never part of a key file. raw is
-// not modified. Errors: fault.InvalidArgument for a file that is cut off,
+// the kind's own names, see [Declared]: they are never part of a key file, but
+// for client_id, which both have. raw is not modified. Errors: fault.InvalidArgument for a file that is cut off,
 // ambiguous, or of another product; its message names what it is and repeats
 // none of its values.
 func ReadFile(raw map[string]any, declared func(name string) bool) (File, error) {

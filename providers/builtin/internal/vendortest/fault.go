@@ -94,8 +94,9 @@ func redirect(t *testing.T, kind providers.Kind) providers.Runtime {
 		}
 	})
 	return at(t, kind, Serve(t, map[string]http.HandlerFunc{
-		"/": func(w http.ResponseWriter, r *http.Request) {
-			http.Redirect(w, r, target.URL+r.URL.Path, http.StatusTemporaryRedirect)
+		"/": func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Location", target.URL+"/elsewhere")
+			w.WriteHeader(http.StatusTemporaryRedirect)
 		},
 	}).URL)
 }
@@ -125,10 +126,7 @@ func dropped(t *testing.T, kind providers.Kind) providers.Runtime {
 // raw serves connections one by one with f, which need not close them.
 func raw(t *testing.T, f func(net.Conn)) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	l := listen(t)
 	t.Cleanup(func() { _ = l.Close() })
 	go func() {
 		for {
@@ -137,12 +135,22 @@ func raw(t *testing.T, f func(net.Conn)) string {
 				return
 			}
 			go func() {
-				defer c.Close()
+				defer func() { _ = c.Close() }()
 				f(c)
 			}()
 		}
 	}()
 	return "http://" + l.Addr().String()
+}
+
+func listen(t *testing.T) net.Listener {
+	t.Helper()
+	var c net.ListenConfig
+	l, err := c.Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
 }
 
 // endless sends 1 GB, or as much of it as the other side takes.
@@ -160,10 +168,7 @@ func endless(w http.ResponseWriter, _ *http.Request) {
 }
 
 func refused(t *testing.T, kind providers.Kind) providers.Runtime {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	l := listen(t)
 	url := "http://" + l.Addr().String()
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
