@@ -90,7 +90,7 @@ var homes = []struct {
 	{"github.com/gofiber/fiber", []string{"httpapi", "bench/..."}, "fiber's strings live as long as the handler; what leaves is copied there (bench has the bare rival)"},
 	{"github.com/valyala/fasthttp", []string{"httpapi", "bench/..."}, "as fiber"},
 	{"golang.org/x/oauth2", []string{"providers/oauth/..."}, "its RetrieveError prints the upstream's body"},
-	{"github.com/spf13/cobra", []string{"cmd/sidecar"}, "commands and wiring only"},
+	{"github.com/spf13/cobra", []string{"cmd/sidecar/command"}, "commands and wiring only"},
 	{"github.com/prometheus/client_golang", []string{"internal/obs"}, "label values are collapsed there"},
 	{"github.com/maypok86/otter", []string{"resolver", "tenant", "vault"}, "bounded memories are sized where what they hold is known"},
 	{"github.com/goccy/go-yaml", []string{"internal/config", "datafile", "providers/httpkind"}, "strict decoding with positions is done where the schema is known"},
@@ -201,13 +201,15 @@ func TestBuiltinIsTheOneListOfKinds(t *testing.T) {
 var notShipped = []string{
 	"net/http/httptest", "net/http/pprof",
 	module + "internal/testenv", module + "connector/storetest", module + "providers/providertest",
+	module + "providers/builtin/internal/vendortest",
 	module + "internal/egress/egresstest", module + "tenant/tenanttest", module + "vault/vaulttest",
 	"pgregory.net/rapid", "go.uber.org/goleak", "github.com/santhosh-tekuri/jsonschema/v6",
 }
 
 func TestTheBinaryShipsNoTestCode(t *testing.T) {
 	t.Parallel()
-	suites := []string{"internal/testenv", "internal/egress/egresstest", "connector/storetest", "providers/providertest", "tenant/tenanttest", "vault/vaulttest", "bench/..."}
+	suites := []string{"internal/testenv", "internal/egress/egresstest", "connector/storetest", "providers/providertest", "providers/builtin/internal/vendortest",
+		"tenant/tenanttest", "vault/vaulttest", "bench/..."}
 	for _, p := range packages(t) {
 		// Some of what we stand on imports it too; that is not ours to say.
 		if slices.Contains(p.Imports, "testing") && !within(p.ImportPath, suites) {
