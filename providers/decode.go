@@ -29,7 +29,13 @@ type DecodeOptions struct {
 	// Version is the schema version that the Input was written under; 0 is the
 	// present one. An older Input is upgraded first.
 	Version int
+	// Partial accepts a config that lacks something: a draft. What is there is
+	// checked as ever.
+	Partial bool
 }
+
+// codeRequired is the code of whatever is missing, and of nothing else.
+const codeRequired = "required"
 
 // maxViolations bounds an answer whose request was made of garbage.
 const maxViolations = 100
@@ -93,7 +99,7 @@ func (s *Schema) Decode(in Input, o DecodeOptions) (Config, error) {
 		return Config{}, err
 	}
 	d := &decoder{
-		schema: s, ix: s.index(), text: o.Text,
+		schema: s, ix: s.index(), text: o.Text, partial: o.Partial,
 		params: map[string]any{}, secrets: secret.Map{},
 		given: map[string]bool{}, visible: map[string]bool{},
 	}
@@ -111,11 +117,30 @@ func (s *Schema) Decode(in Input, o DecodeOptions) (Config, error) {
 	return c, nil
 }
 
+// Given returns what in gives, each value by itself: canonical values under
+// canonical names, no defaults, and also what the rest of a config makes
+// invisible. Null, empty text and unset secrets are left out. It is for those who
+// store what somebody gave; whether it makes a config is Decode's to say.
+// Errors as Decode, without what is missing or does not go together.
+func (s *Schema) Given(in Input) (Input, error) {
+	d := &decoder{
+		schema: s, ix: s.index(), params: map[string]any{}, secrets: secret.Map{},
+		given: map[string]bool{}, visible: map[string]bool{},
+	}
+	d.readParams(in)
+	d.readSecrets(in.Secrets)
+	if len(d.violations) > 0 {
+		return Input{}, d.fault()
+	}
+	return Input{Params: d.params, Secrets: d.secrets}, nil
+}
+
 // decoder is the state of one Decode.
 type decoder struct {
 	schema     *Schema
 	ix         *index
 	text       bool
+	partial    bool
 	params     map[string]any  // by canonical name
 	secrets    secret.Map      // by canonical name
 	given      map[string]bool // canonical names that were given, even badly
@@ -124,6 +149,9 @@ type decoder struct {
 }
 
 func (d *decoder) add(section, name string, p *problem) {
+	if d.partial && p.code == codeRequired {
+		return
+	}
 	d.violations = append(d.violations, fault.Violation{Pointer: pointer(section, name), Code: p.code, Message: p.message})
 }
 
@@ -253,7 +281,7 @@ func (d *decoder) complete() Config {
 			continue
 		}
 		if (f.Required || f.RequiredWhen != nil && f.RequiredWhen.Holds(d.value)) && !d.given[f.Name] && f.Default == nil {
-			d.add(section, f.Name, wrong("required", "is required"))
+			d.add(section, f.Name, wrong(codeRequired, "is required"))
 		}
 		if f.Secret {
 			if v := d.secrets[f.Name]; v.IsSet() {

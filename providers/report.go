@@ -89,6 +89,29 @@ func (r TestReport) Code() TestCode {
 	return ""
 }
 
+// Scrubbed returns the report without the secrets of c, whoever wrote it: a kind
+// that makes its report without [NewTest] may repeat what a server repeated.
+func (r TestReport) Scrubbed(c Config) TestReport {
+	scrub := scrubber(c)
+	r.Message = scrub.Replace(r.Message)
+	r.Steps = append([]TestStep{}, r.Steps...)
+	for i, s := range r.Steps {
+		r.Steps[i].Name, r.Steps[i].Hint = scrub.Replace(s.Name), scrub.Replace(s.Hint)
+		if s.Fix == nil {
+			continue
+		}
+		fix := Fix{Label: scrub.Replace(s.Fix.Label), Params: make(map[string]any, len(s.Fix.Params))}
+		for name, v := range s.Fix.Params {
+			if text, ok := v.(string); ok {
+				v = scrub.Replace(text)
+			}
+			fix.Params[name] = v
+		}
+		r.Steps[i].Fix = &fix
+	}
+	return r
+}
+
 // Outcome is what a step found.
 type Outcome struct {
 	Status StepStatus

@@ -39,11 +39,11 @@ func (r Rule) broken(given func(string) bool) (field, code, message string) {
 		if len(have) > 1 {
 			field, code, message = have[1], "conflict", "give only one of "+names
 		} else if len(have) == 0 {
-			field, code, message = r.Fields[0], "required", "give one of "+names
+			field, code, message = r.Fields[0], codeRequired, "give one of "+names
 		}
 	case AtLeastOneOf:
 		if len(have) == 0 {
-			field, code, message = r.Fields[0], "required", "give at least one of "+names
+			field, code, message = r.Fields[0], codeRequired, "give at least one of "+names
 		}
 	case Requires:
 		if given(r.Field) && len(have) < len(r.Fields) {
@@ -53,7 +53,7 @@ func (r Rule) broken(given func(string) bool) (field, code, message string) {
 					break
 				}
 			}
-			code, message = "required", "is needed together with "+r.Field
+			code, message = codeRequired, "is needed together with "+r.Field
 		}
 	case Conflicts:
 		if given(r.Field) && len(have) > 0 {
