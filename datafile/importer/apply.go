@@ -183,7 +183,9 @@ func (c *connectorPlan) write(ctx context.Context, tx connector.TenantTx, moved 
 	switch {
 	case !pin.IsZero():
 		next.Pin = pin
-	case len(next.Secrets) == 0:
+	case c.secrets != nil && len(next.Secrets) == 0:
+		// Not where nothing of them changed: after the last secret was cleared by
+		// hand, the pin still leads to what was imported.
 		next.Pin = connector.Pin{}
 	}
 	if c.action == Create {

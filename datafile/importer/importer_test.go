@@ -15,6 +15,7 @@ import (
 	"github.com/patchbay-dev/patchbay/internal/secret"
 	"github.com/patchbay-dev/patchbay/providers"
 	"github.com/patchbay-dev/patchbay/tenant"
+	"github.com/patchbay-dev/patchbay/vault"
 )
 
 func exampleCase(t *testing.T, w *world) {
@@ -209,6 +210,51 @@ func TestClearedParam(t *testing.T) {
 	w.apply(s3("", other), importer.Options{Force: true})
 	if region := w.connector(acme, "bucket").Params["region"]; region.Value != "us" || region.Writer != connector.WriterImport {
 		t.Errorf("forced: %+v", region)
+	}
+}
+
+// So is a secret, the last one too: what the import brought lies under the pin,
+// which outlives it.
+func TestClearedSecret(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	mail := func(param string) string {
+		return strings.Replace(s3("", plainS3), "</patchbay>", `<record id="mail" model="ir.connector"><field name="kind">smtp</field><field name="config" eval="{`+param+`'host': 'a.example', 'password': '$ENV:SMTP_PASSWORD'}"/></record></patchbay>`, 1)
+	}
+	cleared := func(doing string) {
+		t.Helper()
+		if c := w.connector(acme, "mail"); len(c.Secrets) != 0 || c.Pin.IsZero() || len(w.secrets(acme, c)) != 0 {
+			t.Errorf("%s: %v under pin %q", doing, c.Secrets, c.Pin)
+		}
+	}
+	w.apply(mail(""), importer.Options{})
+	c := w.connector(acme, "mail")
+	b, err := w.vault.Read(t.Context(), connector.SecretRef{Tenant: acme, Connector: c.ID, Pin: c.Pin})
+	if err != nil || !b.Values["password"].IsSet() || b.Imported["password"] == "" {
+		t.Fatalf("nothing to clear: %v %v", b.Values.Names(), err)
+	}
+	b.Values, c.Pin = nil, vault.NewPin()
+	if err := w.vault.Write(t.Context(), connector.SecretRef{Tenant: acme, Connector: c.ID, Pin: c.Pin}, b); err != nil {
+		t.Fatal(err)
+	}
+	w.edit(acme, "mail", func(next *connector.Connector) { next.Secrets, next.Pin = nil, c.Pin })
+	before := w.revision(acme)
+	w.apply(mail(""), importer.Options{})
+	if cleared("the same file"); w.revision(acme) != before {
+		t.Error("the same file changes something")
+	}
+	w.edit(acme, "mail", editParam("helo", "h"))
+	w.apply(mail("'from': 'a@a.example', "), importer.Options{})
+	cleared("another param")
+	w.apply(mail("'from': 'b@a.example', "), importer.Options{})
+	cleared("and another")
+	w.env["SMTP_PASSWORD"] = "canary-next"
+	if _, err := w.im.Apply(t.Context(), w.plan(mail(""), importer.Options{})); !errors.Is(err, fault.Conflict) {
+		t.Errorf("another secret: %v", err)
+	}
+	w.apply(mail(""), importer.Options{Force: true})
+	if c := w.connector(acme, "mail"); !w.secrets(acme, c)["password"].Equal(secret.New("canary-next")) {
+		t.Error("forced, and not there")
 	}
 }
 
