@@ -10,7 +10,7 @@ ARG VERSION=dev
 ARG TARGETOS=linux
 ARG TARGETARCH
 RUN CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH \
-    go build -trimpath -ldflags "-s -w -X main.version=$VERSION" -o /sidecar ./cmd/sidecar
+    go build -trimpath -ldflags "-s -w -X github.com/patchbay-dev/patchbay/cmd/sidecar/command.version=$VERSION" -o /sidecar ./cmd/sidecar
 
 FROM gcr.io/distroless/static-debian12:nonroot
 ARG VERSION=dev

@@ -24,7 +24,7 @@ setup: ## Get the servers that the tests need, where they are missing
 	$(GO) run ./internal/testenv/setup
 
 build: ## Build the static binary into bin/
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-X main.version=$(VERSION)" -o bin/sidecar ./cmd/sidecar
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-X github.com/patchbay-dev/patchbay/cmd/sidecar/command.version=$(VERSION)" -o bin/sidecar ./cmd/sidecar
 
 test: setup ## Get what is missing, vet, run every test; the racy packages under the race detector too
 	$(GO) vet ./...

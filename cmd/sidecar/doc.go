@@ -2,7 +2,7 @@
 // (serve), the control plane (admin), everything in one process on embedded
 // defaults (dev), and the operator's tools.
 //
-// The package holds commands and wiring only: flags and config flow in, the
-// packages that do the work are put together, signals and exit codes come out.
-// It may import everything; nothing imports it.
+// It is package command and nothing else, so that a program with kinds of its own
+// can be the same program: it blank-imports their packages and calls
+// command.Main. It may import that package alone; nothing imports it.
 package main

@@ -1,17 +1,9 @@
 package main
 
 import (
-	"context"
 	"os"
-	"os/signal"
-	"syscall"
+
+	"github.com/patchbay-dev/patchbay/cmd/sidecar/command"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	// The first signal drains; with the handler gone, a second one ends at once.
-	context.AfterFunc(ctx, stop)
-	code := run(ctx, os.Args[1:], streams{in: os.Stdin, out: os.Stdout, err: os.Stderr}, os.Environ())
-	stop()
-	os.Exit(code)
-}
+func main() { os.Exit(command.Main()) }

@@ -14,15 +14,17 @@ import (
 // through internal/egress, which refuses the platform's own addresses (a
 // metadata service, the database) on every redirect and every look-up.
 var dialling = map[string]string{
-	"cmd/sidecar/client.go":     "the local API or the probes of a sidecar that the operator names",
-	"cmd/sidecar/control.go":    "the Unix socket of a running dev",
-	"httpapi/unix.go":           "its own leftover Unix socket, to see whether it is dead",
-	"internal/egress/dialer.go": "every host that a tenant typed, as the policy allows; nobody else dials one",
-	"internal/egress/http.go":   "as internal/egress/dialer.go, over HTTP",
-	"tenant/source.go":          "the key sets of issuers that the operator configured",
-	"tenant/verifier.go":        "as tenant/source.go",
-	"vault/client.go":           "the Vault that the operator configured",
-	"vault/options.go":          "as vault/client.go",
+	"cmd/sidecar/command/client.go":  "the local API or the probes of a sidecar that the operator names",
+	"cmd/sidecar/command/control.go": "the Unix socket of a running dev",
+	"httpapi/unix.go":                "its own leftover Unix socket, to see whether it is dead",
+	"internal/egress/dialer.go":      "every host that a tenant typed, as the policy allows; nobody else dials one",
+	"internal/egress/http.go":        "as internal/egress/dialer.go, over HTTP",
+	"providers/httpcall.go":          "sends on the client that it is given",
+	"providers/runtime.go":           "makes a client of the egress policy's transport, and of none where there is none",
+	"tenant/source.go":               "the key sets of issuers that the operator configured",
+	"tenant/verifier.go":             "as tenant/source.go",
+	"vault/client.go":                "the Vault that the operator configured",
+	"vault/options.go":               "as vault/client.go",
 }
 
 // dialler names what opens connections, by import path. A store's or a cache's

@@ -1,4 +1,4 @@
-package main
+package command
 
 import (
 	"io"
@@ -216,7 +216,7 @@ func TestImportCSVFilesIntoServers(t *testing.T) {
 	t.Parallel()
 	i := install(t, testenv.Postgres(t))
 	command(t, nil, "migrate", "--config", i.config).ok(t)
-	command(t, acmeVariables, "import", "--config", i.config, "../../examples/acme.xml").ok(t)
+	command(t, acmeVariables, "import", "--config", i.config, "../../../examples/acme.xml").ok(t)
 	connectors, params := module(t, "bucket-1")
 	run := func(args ...string) outcome {
 		t.Helper()

@@ -1,4 +1,4 @@
-package main
+package command
 
 import (
 	"bufio"
@@ -39,7 +39,7 @@ func build() error {
 	if err := os.Chmod(built.dir, 0o755); err != nil {
 		return err
 	}
-	if out, err := exec.Command("go", "build", "-o", built.dir, ".").CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "build", "-o", built.dir, "..").CombinedOutput(); err != nil {
 		return fmt.Errorf("%w\n%s", err, out)
 	}
 	return nil

@@ -1,4 +1,4 @@
-package main
+package command
 
 import (
 	"context"
@@ -82,7 +82,7 @@ var acmeVariables = []string{"S3_KEY=AKIA", "S3_SECRET=s3-secret", "SMTP_PASSWOR
 func (i *installation) fill() {
 	i.Helper()
 	command(i, nil, "migrate", "--config", i.config).ok(i)
-	command(i, acmeVariables, "import", "--config", i.config, "../../examples/acme.xml").ok(i)
+	command(i, acmeVariables, "import", "--config", i.config, "../../../examples/acme.xml").ok(i)
 }
 
 // running is a serve or admin of this test process.
@@ -167,14 +167,14 @@ func TestOnRealServers(t *testing.T) {
 	}
 
 	// An operator's words are missing: all of them are named, nothing is written.
-	command(t, acmeVariables[:2], "import", "--config", i.config, "../../examples/acme.xml").
+	command(t, acmeVariables[:2], "import", "--config", i.config, "../../../examples/acme.xml").
 		fails(t, exitFailed, "SMTP_PASSWORD", "GLOBEX_S3_KEY", "GLOBEX_S3_SECRET")
 	command(t, nil, "export", "--config", i.config).fails(t, exitFailed, "no tenant yet")
-	if o := command(t, acmeVariables, "import", "--config", i.config, "--dry-run", "../../examples/acme.xml").ok(t); !strings.Contains(o.out, "create") {
+	if o := command(t, acmeVariables, "import", "--config", i.config, "--dry-run", "../../../examples/acme.xml").ok(t); !strings.Contains(o.out, "create") {
 		t.Errorf("the plan:\n%s", o.out)
 	}
 	command(t, nil, "export", "--config", i.config).fails(t, exitFailed, "no tenant yet")
-	command(t, acmeVariables, "import", "--config", i.config, "../../examples/acme.xml").ok(t)
+	command(t, acmeVariables, "import", "--config", i.config, "../../../examples/acme.xml").ok(t)
 
 	adminAt, adminProbes, serveProbes, socket := freeAddress(t), freeAddress(t), freeAddress(t), socketPath(t)
 	admin := begin(t, []string{"PATCHBAY_ADMIN_LISTEN=" + adminAt, "PATCHBAY_PROBES_LISTEN=" + adminProbes}, "admin", "--config", i.config)
@@ -213,7 +213,7 @@ func TestOnRealServers(t *testing.T) {
 		return strings.Contains(metrics, "patchbay_feed_connected 1")
 	})
 	changed := append([]string{"S3_SECRET=rotated"}, acmeVariables[:1]...)
-	command(t, append(changed, acmeVariables[2:]...), "import", "--config", i.config, "../../examples/acme.xml").ok(t)
+	command(t, append(changed, acmeVariables[2:]...), "import", "--config", i.config, "../../../examples/acme.xml").ok(t)
 	for end := time.Now().Add(time.Second); !strings.Contains(resolve(), "rotated"); {
 		if time.Now().After(end) {
 			t.Fatal("the old secret is served a second after the import")
@@ -262,7 +262,7 @@ func TestErrorsAreOneLine(t *testing.T) {
 	t.Parallel()
 	i := install(t, testenv.Postgres(t))
 	config := i.write(map[string]string{"postgres": i.file("pg", "postgres://u:canary-pw@"+freeAddress(t)+"/db")})
-	for _, args := range [][]string{{"migrate"}, {"migrate", "--status"}, {"export"}, {"import", "../../examples/acme.xml"}} {
+	for _, args := range [][]string{{"migrate"}, {"migrate", "--status"}, {"export"}, {"import", "../../../examples/acme.xml"}} {
 		o := command(t, acmeVariables, append(args, "--config", config)...).fails(t, exitFailed, "the database is not reachable", "refused")
 		if strings.Count(o.err, "\n") != 1 || strings.Contains(o.err, "canary-pw") {
 			t.Errorf("%v: %s", args, o.err)

@@ -1,4 +1,4 @@
-package main
+package command
 
 import (
 	"errors"
@@ -20,7 +20,7 @@ const valueLimit = 1 << 20
 // error is for the operator, and holds nothing of the file.
 func readValue(path string) ([]byte, error) {
 	// Opening a pipe would wait for its writer.
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) //nolint:gosec // G304: the operator's own data file names it
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, unreadable(err)
 	}
