@@ -1,0 +1,30 @@
+package command
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+// Main runs the program with the process's arguments, environment and streams,
+// and returns its exit code: 0 done, 1 failed, 2 wrong usage or config. SIGINT and
+// SIGTERM drain; a second one ends the process at once.
+//
+//	package main
+//
+//	import (
+//		"os"
+//
+//		_ "example.com/acme/kinds/pigeon"
+//		"github.com/patchbay-dev/patchbay/cmd/sidecar/command"
+//	)
+//
+//	func main() { os.Exit(command.Main()) }
+func Main() int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	// The first signal drains; with the handler gone, a second one ends at once.
+	context.AfterFunc(ctx, stop)
+	return run(ctx, os.Args[1:], streams{in: os.Stdin, out: os.Stdout, err: os.Stderr}, os.Environ())
+}
