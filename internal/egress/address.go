@@ -2,6 +2,7 @@ package egress
 
 import (
 	"net/netip"
+	"slices"
 
 	"code.dny.dev/ssrf"
 )
@@ -78,8 +79,9 @@ func embedded(a netip.Addr) []netip.Addr {
 		return []netip.Addr{last}
 	case nat64Local.Contains(a):
 		// Which length a network uses below the /48 can't be known (RFC 6052, 2.2);
-		// byte 8 is skipped by all.
-		return []netip.Addr{at(6, 7, 9, 10), at(7, 9, 10, 11), at(9, 10, 11, 12), last}
+		// byte 8 is skipped by all. 0.x.y.z is what the padding of another length gives.
+		return slices.DeleteFunc([]netip.Addr{at(6, 7, 9, 10), at(7, 9, 10, 11), at(9, 10, 11, 12), last},
+			func(v4 netip.Addr) bool { return v4.As4()[0] == 0 })
 	case sixToFour.Contains(a):
 		return []netip.Addr{at(2, 3, 4, 5)}
 	case teredo.Contains(a):

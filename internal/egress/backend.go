@@ -24,8 +24,8 @@ type backend struct {
 	hostPort
 
 	mu    sync.Mutex
-	asked time.Time
-	seen  map[netip.Addr]time.Time // guarded by mu
+	asked time.Time                // of the last good answer; guarded by mu
+	seen  map[netip.Addr]time.Time // when each was last answered; guarded by mu
 }
 
 // answersAt tells whether the server is at a. An error means that it can't be

@@ -267,11 +267,11 @@ func interleave(addrs []netip.Addr) []netip.Addr {
 func (d *Dialer) connect(ctx context.Context, addrs []netip.Addr, port uint16, named bool) (net.Conn, error) {
 	var first error
 	for i, a := range addrs {
-		share := connectTimeout
+		within := connectTimeout
 		if deadline, ok := ctx.Deadline(); ok {
-			share = min(share, max(time.Until(deadline)/time.Duration(len(addrs)-i), shareMinimum))
+			within = share(time.Until(deadline), len(addrs)-i)
 		}
-		c, err := d.connectTo(ctx, netip.AddrPortFrom(a, port), share, named)
+		c, err := d.connectTo(ctx, netip.AddrPortFrom(a, port), within, named)
 		if err == nil {
 			return c, nil
 		}
@@ -283,6 +283,11 @@ func (d *Dialer) connect(ctx context.Context, addrs []netip.Addr, port uint16, n
 		}
 	}
 	return nil, first
+}
+
+// share is how long the next of n attempts may take, with so much time left.
+func share(left time.Duration, n int) time.Duration {
+	return min(connectTimeout, max(left/time.Duration(n), shareMinimum))
 }
 
 func (d *Dialer) connectTo(ctx context.Context, to netip.AddrPort, within time.Duration, named bool) (net.Conn, error) {

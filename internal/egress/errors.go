@@ -1,9 +1,13 @@
 package egress
 
 import (
+	"context"
 	"errors"
+	"io"
 	"net"
 	"os"
+	"slices"
+	"time"
 
 	"github.com/patchbay-dev/patchbay/internal/fault"
 )
@@ -87,22 +91,28 @@ func (t typed) String() string { return string(t) }
 // errConnection stands for causes whose text might name an address.
 var errConnection = errors.New("connection failed")
 
-// unnamed takes the addresses out of a network error. A *net.OpError prints both
+// unnamed takes the addresses out of a network error; nil stays nil. A *net.OpError prints both
 // ends of its connection: what an internal name resolves to, and where we are.
 func unnamed(err error, address string) error {
+	if err == nil || err == io.EOF { //nolint:errorlint // a reader's end is compared by its callers
+		return err
+	}
 	op, ok := errors.AsType[*net.OpError](err)
 	if !ok {
-		return err // io.EOF, the context's
+		return err
 	}
 	if r, ok := errors.AsType[*refusal](op.Err); ok {
 		return r
 	}
 	cause := errConnection
-	if _, ok := errors.AsType[*os.SyscallError](op.Err); ok || op.Timeout() || errors.Is(op.Err, net.ErrClosed) || errors.Is(op.Err, os.ErrDeadlineExceeded) {
+	if _, ok := errors.AsType[*os.SyscallError](op.Err); ok || op.Timeout() || slices.ContainsFunc(nameless, func(e error) bool { return errors.Is(op.Err, e) }) {
 		cause = op.Err
 	}
 	return &net.OpError{Op: op.Op, Net: "tcp", Addr: typed(address), Err: cause}
 }
+
+// nameless are causes that are one fixed text.
+var nameless = []error{net.ErrClosed, os.ErrDeadlineExceeded, context.Canceled, context.DeadlineExceeded, io.EOF}
 
 // conn is a connection whose errors name the host as it was typed.
 type conn struct {
@@ -113,16 +123,22 @@ type conn struct {
 
 func (c *conn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
-	if err != nil {
-		err = unnamed(err, c.address)
-	}
-	return n, err
+	return n, unnamed(err, c.address)
 }
 
 func (c *conn) Write(b []byte) (int, error) {
 	n, err := c.Conn.Write(b)
-	if err != nil {
-		err = unnamed(err, c.address)
-	}
-	return n, err
+	return n, unnamed(err, c.address)
+}
+
+func (c *conn) Close() error { return unnamed(c.Conn.Close(), c.address) }
+
+func (c *conn) SetDeadline(t time.Time) error { return unnamed(c.Conn.SetDeadline(t), c.address) }
+
+func (c *conn) SetReadDeadline(t time.Time) error {
+	return unnamed(c.Conn.SetReadDeadline(t), c.address)
+}
+
+func (c *conn) SetWriteDeadline(t time.Time) error {
+	return unnamed(c.Conn.SetWriteDeadline(t), c.address)
 }

@@ -115,10 +115,10 @@ func parsePort(text string) (uint16, error) {
 	return uint16(n), nil
 }
 
-// parseAddress reads host:port.
+// parseAddress reads host:port, with brackets around IPv6 and nothing else.
 func parseAddress(address string) (target, uint16, error) {
 	host, service, err := net.SplitHostPort(address)
-	if err != nil {
+	if err != nil || address[0] == '[' && !strings.Contains(host, ":") {
 		return target{}, 0, misspelt("not host:port: " + strconv.Quote(address))
 	}
 	port, err := parsePort(service)
