@@ -229,6 +229,16 @@ func TestWhatIsNotNamedStays(t *testing.T) {
 	all["region"] = "ap"
 	w.holds("bucket", all)
 
+	// What was cleared by hand stays so.
+	w.edit(acme, "bucket", clearParam("prefix"))
+	before = w.state()
+	if w.imports(o, rows("ap")) || w.imports(o, record("Renamed")) || w.state() != before {
+		t.Errorf("a cleared param:\n%s\nbecame\n%s", before, w.state())
+	}
+	if !w.imports(o, rows("eu")) || w.connector(acme, "bucket").Params["prefix"].Value != nil {
+		t.Error("a cleared param is back")
+	}
+
 	// What results is checked as a whole, at the row.
 	w.refusesUnit(o, []string{`ir.connector.param.csv:2:10: record "p": param "bukket": is unknown; did you mean "bucket"?`},
 		named{"ir.connector.param.csv", "id,connector_id/id,key,value\np,bucket,bukket,x\n"})
