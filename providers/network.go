@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"strings"
 	"syscall"
@@ -48,7 +49,7 @@ func classify(err error) (TestCode, string) {
 		return CodeCertificateUnknown, ""
 	case errors.As(err, &invalid):
 		return CodeTLSFailed, "The server's certificate is not valid for a server."
-	case errors.As(err, &record):
+	case errors.As(err, &record), errors.Is(err, http.ErrSchemeMismatch): // net/http's own word for it
 		return CodeTLSWrongMode, "The server answers in plain text where TLS is expected."
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded),
 		errors.As(err, &network) && network.Timeout():

@@ -1,13 +1,22 @@
 package s3_test
 
 import (
+	"flag"
 	"testing"
 
 	"github.com/patchbay-dev/patchbay/internal/secret"
+	"github.com/patchbay-dev/patchbay/internal/testenv"
 	"github.com/patchbay-dev/patchbay/providers"
 	"github.com/patchbay-dev/patchbay/providers/builtin/s3"
 	"github.com/patchbay-dev/patchbay/providers/providertest"
 )
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	// Many of these tests wait for a server that hangs, which needs no processor.
+	_ = flag.Set("test.parallel", "32")
+	testenv.Main(m)
+}
 
 func keys() secret.Map {
 	return secret.Map{"access_key_id": secret.New("AKIACANARY0001"), "secret_access_key": secret.New("canary-secret-key")}
@@ -36,10 +45,23 @@ func TestSuite(t *testing.T) {
 			"both names of one secret, once": {Input: providers.Input{Params: map[string]any{"bucket": "acme"}, Secrets: secret.Map{"access_key": secret.New("k"), "access_key_id": secret.New("k"), "secret_key": secret.New("s")}}, Want: []string{"/secrets/access_key conflict"}},
 		},
 		Imports: map[string]providertest.Import{
-			"by kind":   {Raw: map[string]any{"s3": map[string]any{"bucket": "b"}}, Want: map[string]any{"bucket": "b"}},
-			"by alias":  {Raw: map[string]any{"aws_s3": map[string]any{"bucket": "b"}}, Want: map[string]any{"bucket": "b"}},
-			"joined":    {Raw: map[string]any{"access": map[string]any{"key": "k"}}, Want: map[string]any{"access_key": "k"}},
-			"wrapped":   {Raw: map[string]any{"credentials": map[string]any{"secret_key": "s"}}, Want: map[string]any{"secret_key": "s"}},
+			"by kind":  {Raw: map[string]any{"s3": map[string]any{"bucket": "b"}}, Want: map[string]any{"bucket": "b"}},
+			"by alias": {Raw: map[string]any{"aws_s3": map[string]any{"bucket": "b"}}, Want: map[string]any{"bucket": "b"}},
+			"joined":   {Raw: map[string]any{"access": map[string]any{"key": "k"}}, Want: map[string]any{"access_key": "k"}},
+			"wrapped":  {Raw: map[string]any{"credentials": map[string]any{"secret_key": "s"}}, Want: map[string]any{"secret_key": "s"}},
+			"of aws iam": {
+				Raw:  map[string]any{"AccessKey": map[string]any{"UserName": "acme", "AccessKeyId": "AKIA1", "Status": "Active", "SecretAccessKey": "s", "CreateDate": "2026-01-01"}},
+				Want: map[string]any{"access_key_id": "AKIA1", "secret_access_key": "s"},
+			},
+			"of aws sts": {
+				Raw: map[string]any{"Credentials": map[string]any{"AccessKeyId": "ASIA1", "SecretAccessKey": "s", "SessionToken": "t", "Expiration": "2026-01-01"},
+					"AssumedRoleUser": map[string]any{"Arn": "arn:aws:sts::123456789012:assumed-role/acme/me"}},
+				Want: map[string]any{"access_key_id": "ASIA1", "secret_access_key": "s", "session_token": "t"},
+			},
+			"of MinIO": {
+				Raw:  map[string]any{"url": "https://console.example.com/api/v1/service-account-credentials", "accessKey": "k", "secretKey": "s", "api": "s3v4", "path": "auto"},
+				Want: map[string]any{"access_key_id": "k", "secret_access_key": "s"},
+			},
 			"unchanged": {Raw: map[string]any{"bucket": "b", "other": int64(1)}, Want: map[string]any{"bucket": "b", "other": int64(1)}},
 		},
 		Test: true,

@@ -73,7 +73,11 @@ func newSchema() *providers.Schema {
 				AffectsConnection: true,
 			},
 		},
-		Imports: []providers.ImportFormat{{Name: "nested", Label: "Nested or dotted keys"}},
+		Imports: []providers.ImportFormat{
+			{Name: "nested", Label: "Nested or dotted keys"},
+			{Name: "aws_cli_json", Label: "JSON of the AWS CLI", Hint: "What aws iam create-access-key or aws sts assume-role prints."},
+			{Name: "minio_credentials_json", Label: "MinIO credentials.json", Hint: "The file that MinIO's console offers with a new access key."},
+		},
 		Version: 1,
 	}
 }
