@@ -322,7 +322,7 @@ func TestErrorsNameNoAddress(t *testing.T) {
 			if err != nil {
 				return
 			}
-			_ = c.(*net.TCPConn).SetLinger(0) //nolint:forcetypeassert // accepted by TCP: closing it is a reset
+			_ = c.(*net.TCPConn).SetLinger(0) // a reset
 			_ = c.Close()
 		}
 	}()
@@ -466,7 +466,7 @@ func TestTransport(t *testing.T) {
 	d := newDialer(t, Config{AnyLoopback: true})
 	secure := func(max uint16, h2 bool) *httptest.Server {
 		s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, r.Proto) }))
-		s.TLS = &tls.Config{MaxVersion: max} //nolint:gosec // the old version is what is refused
+		s.TLS = &tls.Config{MaxVersion: max}
 		s.EnableHTTP2 = h2
 		s.Config.ErrorLog = log.New(io.Discard, "", 0) // refusals are expected
 		s.StartTLS()
@@ -475,7 +475,7 @@ func TestTransport(t *testing.T) {
 	}
 	trusting := func(s *httptest.Server) *http.Client {
 		tr := d.Transport()
-		tr.TLSClientConfig.RootCAs = s.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs //nolint:forcetypeassert // httptest's
+		tr.TLSClientConfig.RootCAs = s.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs
 		return &http.Client{Transport: tr}
 	}
 	s := secure(0, true)
@@ -506,7 +506,7 @@ func TestTransport(t *testing.T) {
 	if _, err := get(d.Client(50*time.Millisecond), hang.URL); err == nil {
 		t.Error("the timeout is none")
 	}
-	if d.Transport() == d.Transport() {
+	if first, second := d.Transport(), d.Transport(); first == second {
 		t.Error("callers share a transport, and so each other's settings")
 	}
 }

@@ -47,7 +47,7 @@ func (r *refusal) Error() string { return r.kind.Error() }
 
 // Unwrap gives the sentinels and the public fault.
 func (r *refusal) Unwrap() []error {
-	if r.kind == ErrMalformed {
+	if errors.Is(r.kind, ErrMalformed) {
 		return []error{ErrMalformed, ErrDenied, r.public}
 	}
 	return []error{r.kind, r.public}
@@ -62,7 +62,7 @@ func (r *refusal) Temporary() bool { return r.timeout }
 
 // RetryableError keeps the AWS SDK from dialling again what the policy denied: to
 // it, every other error of a connection is worth three tries.
-func (r *refusal) RetryableError() bool { return r.kind == ErrResolve }
+func (r *refusal) RetryableError() bool { return errors.Is(r.kind, ErrResolve) }
 
 func deny(detail string) error {
 	return &refusal{kind: ErrDenied, public: denied, detail: detail}

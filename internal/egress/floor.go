@@ -16,7 +16,7 @@ const Floor = time.Second
 // from one that it had to ask for.
 func WaitFloor(ctx context.Context, begun time.Time) {
 	took := time.Since(begun)
-	timer := time.NewTimer((took/Floor+1)*Floor - took)
+	timer := time.NewTimer(took.Truncate(Floor) + Floor - took)
 	defer timer.Stop()
 	select {
 	case <-timer.C:

@@ -2,6 +2,7 @@ package egress
 
 import (
 	"errors"
+	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -246,5 +247,33 @@ func TestIsPublicName(t *testing.T) {
 		if got := isPublicName(name); got != want {
 			t.Errorf("%s: %t", name, got)
 		}
+	}
+}
+
+// A server that listens on every address is denied on each of the machine's.
+func TestOwnListenerOnEveryAddress(t *testing.T) {
+	t.Parallel()
+	p := newDialer(t, Config{
+		Allow: []string{"0.0.0.0/0", "::/0"}, AnyLoopback: true, Deny: []netip.AddrPort{netip.MustParseAddrPort("0.0.0.0:8080")},
+	}).policy
+	own, err := net.InterfaceAddrs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range own {
+		prefix, err := netip.ParsePrefix(n.String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		a := prefix.Addr()
+		if v, why := p.judge(a, 8080, false); v != never {
+			t.Errorf("%s: %d (%s)", a, v, why)
+		}
+		if v, why := p.judge(a, 8081, false); v != allowed && !a.IsLinkLocalUnicast() {
+			t.Errorf("%s, another port: %d (%s)", a, v, why)
+		}
+	}
+	if v, _ := p.judge(netip.MustParseAddr("10.99.99.99"), 8080, false); v != allowed {
+		t.Error("another machine's address is taken for our own")
 	}
 }

