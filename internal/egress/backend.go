@@ -24,7 +24,7 @@ type backend struct {
 	hostPort
 
 	mu    sync.Mutex
-	asked time.Time                // of the last good answer; guarded by mu
+	asked time.Time                // when the addresses were last asked for; guarded by mu
 	seen  map[netip.Addr]time.Time // when each was last answered; guarded by mu
 }
 
@@ -34,6 +34,11 @@ func (b *backend) answersAt(ctx context.Context, r Resolver, a netip.Addr) (bool
 	now := time.Now()
 	b.mu.Lock()
 	fresh := !b.asked.IsZero() && now.Sub(b.asked) < backendFresh
+	if len(b.seen) > 0 {
+		// One asks, the others go by what is known: a DNS server that hangs would else
+		// hold up every dial at this port.
+		b.asked = now
+	}
 	b.mu.Unlock()
 	var (
 		addrs []netip.Addr

@@ -192,9 +192,51 @@ func TestOwnServersMove(t *testing.T) {
 		answer, failure = nil, errServer
 		time.Sleep(backendKept)
 		step("DNS is down", "10.0.0.1", "true false")
+		asked := len(n.asked)
+		step("DNS is down, and is left alone", "10.0.0.2", "true false")
+		if len(n.asked) != asked {
+			t.Error("every dial asks a DNS server that is down")
+		}
+		time.Sleep(backendFresh)
 		answer, failure = []netip.Addr{netip.MustParseAddr("10.0.0.2")}, nil
 		step("back, and the old one is gone", "10.0.0.1", "false false")
 		step("back", "10.0.0.2", "true false")
+	})
+}
+
+// A DNS server that hangs holds up the one dial that asks.
+func TestOwnServersWhileDNSHangs(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		hang := false
+		n := &names{of: func(ctx context.Context, _ string) ([]netip.Addr, error) {
+			if hang {
+				<-ctx.Done()
+				return nil, ctx.Err()
+			}
+			return []netip.Addr{netip.MustParseAddr("10.0.0.1")}, nil
+		}}
+		b := &backend{hostPort: hostPort{"vault", 8200}, seen: map[netip.Addr]time.Time{}}
+		ask := func() time.Duration {
+			begun := time.Now()
+			if there, err := b.answersAt(t.Context(), n, netip.MustParseAddr("10.0.0.1")); !there || err != nil {
+				t.Errorf("what is known is forgotten: %t, %v", there, err)
+			}
+			return time.Since(begun)
+		}
+		ask()
+		time.Sleep(backendFresh)
+		hang = true
+		var first time.Duration
+		done := make(chan struct{})
+		go func() { defer close(done); first = ask() }()
+		synctest.Wait()
+		if took := ask(); took != 0 {
+			t.Errorf("the second dial waits %s", took)
+		}
+		if <-done; first != lookupTimeout {
+			t.Errorf("the first dial waits %s", first)
+		}
 	})
 }
 
