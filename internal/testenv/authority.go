@@ -76,6 +76,28 @@ func (a *Authority) IssueUntil(t testing.TB, end time.Time, hosts ...string) tls
 	return c
 }
 
+// SelfSigned makes a server's certificate that nobody else has signed, and the
+// pool of those who trust it all the same.
+func SelfSigned(t testing.TB, hosts ...string) (tls.Certificate, *x509.CertPool) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := leaf(big.NewInt(1), time.Now().Add(time.Hour), hosts)
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool := x509.NewCertPool()
+	pool.AddCert(cert)
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, pool
+}
+
 func (a *Authority) issue(end time.Time, hosts ...string) (tls.Certificate, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -85,6 +107,15 @@ func (a *Authority) issue(end time.Time, hosts ...string) (tls.Certificate, erro
 	if err != nil {
 		return tls.Certificate{}, fmt.Errorf("choose a serial number: %w", err)
 	}
+	der, err := x509.CreateCertificate(rand.Reader, leaf(serial, end, hosts), a.cert, &key.PublicKey, a.key)
+	if err != nil {
+		return tls.Certificate{}, fmt.Errorf("sign a server's certificate: %w", err)
+	}
+	return tls.Certificate{Certificate: [][]byte{der, a.cert.Raw}, PrivateKey: key}, nil
+}
+
+// leaf describes a server's certificate.
+func leaf(serial *big.Int, end time.Time, hosts []string) *x509.Certificate {
 	template := &x509.Certificate{
 		SerialNumber: serial, Subject: pkix.Name{CommonName: "Test server"},
 		NotBefore: end.Add(-24 * time.Hour), NotAfter: end,
@@ -97,9 +128,5 @@ func (a *Authority) issue(end time.Time, hosts ...string) (tls.Certificate, erro
 			template.DNSNames = append(template.DNSNames, h)
 		}
 	}
-	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, &key.PublicKey, a.key)
-	if err != nil {
-		return tls.Certificate{}, fmt.Errorf("sign a server's certificate: %w", err)
-	}
-	return tls.Certificate{Certificate: [][]byte{der, a.cert.Raw}, PrivateKey: key}, nil
+	return template
 }

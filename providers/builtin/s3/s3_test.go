@@ -41,6 +41,7 @@ func TestSuite(t *testing.T) {
 			"an endpoint that is a file":     {Input: with(map[string]any{"bucket": "acme", "endpoint": "file://etc/passwd"}), Want: []string{"/params/endpoint format"}},
 			"a boolean as text":              {Input: with(map[string]any{"bucket": "acme", "path_style": "true"}), Want: []string{"/params/path_style type"}},
 			"a prefix with a line break":     {Input: with(map[string]any{"bucket": "acme", "prefix": "a\nb"}), Want: []string{"/params/prefix control_character"}},
+			"a secret with NUL":              {Input: providers.Input{Params: map[string]any{"bucket": "acme"}, Secrets: secret.Map{"access_key_id": secret.New("k"), "secret_access_key": secret.New("a\x00b")}}, Want: []string{"/secrets/secret_access_key control_character"}},
 			"nothing":                        {Input: providers.Input{}, Want: []string{"/params/bucket required", "/secrets/access_key_id required", "/secrets/secret_access_key required"}},
 			"both names of one secret, once": {Input: providers.Input{Params: map[string]any{"bucket": "acme"}, Secrets: secret.Map{"access_key": secret.New("k"), "access_key_id": secret.New("k"), "secret_key": secret.New("s")}}, Want: []string{"/secrets/access_key conflict"}},
 		},

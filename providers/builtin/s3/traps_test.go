@@ -181,6 +181,10 @@ func TestTraps(t *testing.T) {
 		{Name: "a certificate of an authority that the operator does not know", Make: certified(func(t *testing.T) tls.Certificate {
 			return testenv.NewAuthority(t).Issue(t, host)
 		}), Step: "connect", Status: fail, Code: providers.CodeCertificateUnknown},
+		{Name: "a self-signed certificate", Make: certified(func(t *testing.T) tls.Certificate {
+			c, _ := testenv.SelfSigned(t, host)
+			return c
+		}), Step: "connect", Status: fail, Code: providers.CodeCertificateUnknown},
 		{Name: "https where http is spoken", Make: func(t *testing.T) (providers.Provider, providers.Input) {
 			return bound(runtime(t, "", nil)), input(map[string]any{"endpoint": fmt.Sprintf("https://127.0.0.1:%d", testenv.S3(t).Port)}, administrator(t))
 		}, Step: "connect", Status: fail, Code: providers.CodeTLSWrongMode},
@@ -298,6 +302,12 @@ func TestTraps(t *testing.T) {
 		// Writing.
 		{Name: "an upload that hangs", Level: 3, Make: amazon(func() *fake { return &fake{put: hanging} }, nil),
 			Step: "put", Status: fail, Code: providers.CodeTimeout},
+		{Name: "an upload that ends in a closed connection", Level: 3, Make: amazon(func() *fake { return &fake{put: vanishing} }, nil),
+			Step: "put", Status: fail, Code: providers.CodeConnectionReset},
+		{Name: "a download that ends in a closed connection", Level: 3, Make: amazon(func() *fake { return &fake{get: vanishing} }, nil),
+			Step: "get", Status: fail, Code: providers.CodeConnectionReset},
+		{Name: "a download of 1 GB", Level: 3, Make: amazon(func() *fake { return &fake{get: flooding} }, nil),
+			Step: "get", Status: fail, Code: providers.CodeTooLarge},
 		{Name: "a download that hangs", Level: 3, Make: amazon(func() *fake { return &fake{get: hanging} }, nil),
 			Step: "get", Status: fail, Code: providers.CodeTimeout},
 		{Name: "an upload that the store breaks at", Doc: errorsDoc, Level: 3, Make: amazon(func() *fake { return &fake{put: says(500, "InternalError", "")} }, nil),

@@ -41,6 +41,7 @@ func TestSuite(t *testing.T) {
 			"an empty host":           {Input: with(map[string]any{"host": ""}), Want: []string{"/params/host required"}},
 			"a masked password":       {Input: providers.Input{Params: map[string]any{"host": "h"}, Secrets: secret.Map{"password": secret.New("********")}}, Want: []string{"/secrets/password masked"}},
 			"an empty password":       {Input: providers.Input{Params: map[string]any{"host": "h"}, Secrets: secret.Map{"password": secret.New("")}}, Want: []string{"/secrets/password empty"}},
+			"a password with NUL":     {Input: providers.Input{Params: map[string]any{"host": "h"}, Secrets: secret.Map{"password": secret.New("a\x00b")}}, Want: []string{"/secrets/password control_character"}},
 			"a host among the secret": {Input: providers.Input{Secrets: secret.Map{"host": secret.New("h")}}, Want: []string{"/secrets/host secret_not_wanted"}},
 		},
 		Imports: map[string]providertest.Import{

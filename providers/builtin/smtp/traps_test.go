@@ -167,6 +167,26 @@ func TestTraps(t *testing.T) {
 		{Name: "a certificate of an authority that the operator does not know", Make: certified(func(t *testing.T) tls.Certificate {
 			return testenv.NewAuthority(t).Issue(t, host)
 		}, true), Step: "certificate", Status: fail, Code: providers.CodeCertificateUnknown},
+		{Name: "a self-signed certificate", Make: certified(func(t *testing.T) tls.Certificate {
+			c, _ := testenv.SelfSigned(t, host)
+			return c
+		}, false), Step: "certificate", Status: fail, Code: providers.CodeCertificateUnknown},
+		ok("a self-signed certificate that the operator trusts", "", 1, func(t *testing.T) (providers.Provider, providers.Input) {
+			c, pool := testenv.SelfSigned(t, host)
+			rt := runtime(t, nil)
+			rt.Roots = pool
+			return bound(rt), input((&fake{cert: &c}).start(t), nil)
+		}),
+		{Name: "TLS from the start with a server that says nothing", Make: against(greeting(hang), map[string]any{"tls": "implicit"}),
+			Step: "tls", Status: fail, Code: providers.CodeTimeout},
+		{Name: "TLS from the start with a server that hangs up", Make: against(greeting(vanish), map[string]any{"tls": "implicit"}),
+			Step: "tls", Status: fail, Code: providers.CodeConnectionReset},
+		{Name: "binary noise where TLS is expected", Make: against(greeting(binary), map[string]any{"tls": "implicit"}),
+			Step: "tls", Status: fail, Code: providers.CodeTLSWrongMode},
+		{Name: "STARTTLS that nobody answers", Make: against(saying("STARTTLS", hang), nil),
+			Step: "starttls", Status: fail, Code: providers.CodeTimeout},
+		{Name: "STARTTLS and a closed connection", Make: against(saying("STARTTLS", vanish), nil),
+			Step: "starttls", Status: fail, Code: providers.CodeConnectionReset},
 		{Name: "no encryption, by choice", Doc: rfc8314, Make: against(func() *fake { return &fake{ehlo: "AUTH PLAIN"} }, map[string]any{"tls": "none"}),
 			Step: "tls", Status: warn, Code: providers.CodeUnencrypted},
 		{Name: "no encryption, by choice, though it is offered", Doc: rfc3207, Make: against(greeting(""), map[string]any{"tls": "none"}),
@@ -205,6 +225,8 @@ func TestTraps(t *testing.T) {
 			Step: "ehlo", Status: fail, Code: providers.CodeConnectionReset},
 		{Name: "an EHLO that is not finished inside TLS", Make: against(saying("EHLO TLS", hang), nil),
 			Step: "ehlo_tls", Status: fail, Code: providers.CodeTimeout},
+		{Name: "an EHLO answered by noise", Doc: rfc5321s42, Make: against(saying("EHLO", binary), nil),
+			Step: "ehlo", Status: fail, Code: providers.CodeProtocolError},
 		{Name: "a server from before EHLO", Doc: "RFC 5321 section 3.2", Make: against(saying("EHLO", "500 what"), nil),
 			Step: "starttls", Status: fail, Code: providers.CodeStartTLSMissing},
 
@@ -272,6 +294,10 @@ func TestTraps(t *testing.T) {
 		}), nil), Step: "auth", Status: fail, Code: providers.CodeProtocolError},
 		{Name: "a challenge that is not base64", Doc: rfc4954, Make: against(saying("AUTH", "334 !!!"), nil),
 			Step: "auth", Status: fail, Code: providers.CodeProtocolError},
+		{Name: "an authentication answered by noise", Doc: rfc5321s42, Make: against(saying("AUTH", binary), nil),
+			Step: "auth", Status: fail, Code: providers.CodeProtocolError},
+		{Name: "an authentication answered by 1 GB", Doc: rfc5321s42, Make: against(saying("AUTH", flood), nil),
+			Step: "auth", Status: fail, Code: providers.CodeTooLarge},
 		{Name: "an answer to AUTH that is none", Doc: rfc4954, Make: against(saying("AUTH", "250 fine"), nil),
 			Step: "auth", Status: fail, Code: providers.CodeProtocolError},
 		{Name: "a password, and no authentication on offer", Doc: rfc4954, Make: against(func() *fake { return &fake{ehlo: "STARTTLS,SIZE", ehloTLS: "SIZE"} }, nil),
@@ -319,6 +345,17 @@ func TestTraps(t *testing.T) {
 		{Name: "a server that closes before the sender", Doc: rfc5321s38, Level: 2, Make: against(saying("MAIL", "421 4.4.2 timeout"), nil),
 			Step: "sender", Status: fail, Code: providers.CodeVendorError},
 
+		{Name: "a sender after whom the server hangs", Level: 2, Make: against(saying("MAIL", hang), nil),
+			Step: "sender", Status: fail, Code: providers.CodeTimeout},
+		{Name: "a sender after whom the server hangs up", Level: 2, Make: against(saying("MAIL", vanish), nil),
+			Step: "sender", Status: fail, Code: providers.CodeConnectionReset},
+		{Name: "a recipient after whom the server hangs up", Level: 2, Make: against(saying("RCPT", vanish), nil),
+			Step: "recipient", Status: fail, Code: providers.CodeConnectionReset},
+		{Name: "a reset that hangs", Level: 2, Make: against(saying("RSET", hang), nil),
+			Step: "reset", Status: fail, Code: providers.CodeTimeout},
+		{Name: "a reset that is refused", Doc: rfc5321s42, Level: 2, Make: against(saying("RSET", "502 5.5.1 no"), nil),
+			Step: "reset", Status: fail, Code: providers.CodeProtocolError},
+
 		// The mail.
 		{Name: "a message that is refused", Doc: "RFC 5321 section 4.2.5", Level: 3, Make: against(saying(".", "554 5.7.1 spam"), nil),
 			Step: "message", Status: fail, Code: providers.CodeMessageRefused},
@@ -326,6 +363,10 @@ func TestTraps(t *testing.T) {
 			Step: "message", Status: fail, Code: providers.CodeMessageRefused},
 		{Name: "a message that nobody acknowledges", Level: 3, Make: against(saying(".", hang), nil),
 			Step: "message", Status: fail, Code: providers.CodeTimeout},
+		{Name: "a message that nobody wants to hear", Level: 3, Make: against(saying("DATA", hang), nil),
+			Step: "message", Status: fail, Code: providers.CodeTimeout},
+		{Name: "a message after which the server hangs up", Level: 3, Make: against(saying(".", vanish), nil),
+			Step: "message", Status: fail, Code: providers.CodeConnectionReset},
 		{Name: "a message for another time", Doc: "RFC 5321 section 4.2.5", Level: 3, Make: against(saying(".", "452 4.3.1 insufficient storage"), nil),
 			Step: "message", Status: fail, Code: providers.CodeVendorError},
 	}
