@@ -43,7 +43,7 @@ type Config struct {
 	Deny []netip.AddrPort
 	// DenyHosts are the same by name ("vault:8200"), or as an address with or without
 	// port: denied by name, and by what they resolve to when a tenant's host is
-	// dialled.
+	// dialled. The path of a Unix socket may stand here, and denies nothing more.
 	DenyHosts []string
 	// Resolver looks names up; nil is Go's own over the system's configuration. It is
 	// asked for lower-case ASCII names without a final dot, and must be safe for

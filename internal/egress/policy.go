@@ -64,6 +64,9 @@ func newPolicy(c Config) (*policy, error) {
 		p.deny = append(p.deny, netip.AddrPortFrom(plain(d.Addr()), d.Port()))
 	}
 	for _, text := range c.DenyHosts {
+		if strings.HasPrefix(text, "/") || strings.HasPrefix(text, "@") {
+			continue // a Unix socket, which is never dialled
+		}
 		e, err := parseEntry(text)
 		if err == nil && e.name == "" && !e.prefix.IsSingleIP() {
 			err = ErrMalformed

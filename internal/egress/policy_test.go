@@ -166,6 +166,7 @@ func TestJudgePolicy(t *testing.T) {
 		"own, every port":                         {Config{Deny: deny("8.8.8.8:0")}, "8.8.8.8:25", false, never},
 		"own, as a host":                          {Config{DenyHosts: []string{"8.8.8.8:443"}}, "8.8.8.8:443", false, never},
 		"own, as a host without port":             {Config{DenyHosts: []string{"8.8.8.8"}}, "8.8.8.8:1", false, never},
+		"own, a Unix socket":                      {Config{DenyHosts: []string{"/run/redis.sock", "@redis"}}, "8.8.8.8:1", false, allowed},
 		"own, as localhost":                       {Config{AnyLoopback: true, DenyHosts: []string{"localhost:8200"}}, "[::1]:8200", false, never},
 	} {
 		p := newDialer(t, row.config).policy
