@@ -266,6 +266,9 @@ func (k *check) judge(a answer) providers.Outcome {
 		return providers.Failed(providers.CodeBucketNotFound, "")
 	case "InvalidBucketName":
 		return providers.Failed(providers.CodeBucketNotFound, "The store takes this for no bucket's name.")
+	case "VirtualHostDomainRequired", "SecondLevelDomainForbidden": // Huawei OBS, Alibaba OSS
+		return providers.Failed(providers.CodeBucketNotFound, "The store wants the bucket's name in the host name, not in the path.").
+			WithFix("Don't use path-style addresses", map[string]any{"path_style": nil})
 	case "PermanentRedirect", "TemporaryRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "InvalidRegion":
 		if moved {
 			return k.wrongRegion(a)

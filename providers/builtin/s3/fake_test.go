@@ -9,6 +9,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -72,9 +73,7 @@ func runtime(t *testing.T, port string, more names) providers.Runtime {
 		host: loopback, amazonHost: loopback, "localhost": loopback,
 		"inside.acme.example": "10.1.2.3", "metadata.acme.example": "169.254.169.254",
 	}
-	for name, a := range more {
-		known[name] = a
-	}
+	maps.Copy(known, more)
 	d, err := egress.New(egress.Config{AnyLoopback: true, Resolver: known})
 	if err != nil {
 		t.Fatal(err)

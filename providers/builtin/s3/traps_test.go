@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"maps"
 	"net"
 	"net/http"
 	"strings"
@@ -28,7 +29,8 @@ const (
 	deleteDoc   = "https://docs.aws.amazon.com/AmazonS3/latest/userguide/DeletingObjectVersions.html"
 	checksumDoc = "https://docs.aws.amazon.com/sdkref/latest/guide/feature-dataintegrity.html"
 	r2Doc       = "https://developers.cloudflare.com/r2/api/s3/api/"
-	minioDoc    = "https://min.io/docs/minio/linux/reference/minio-server/settings/core.html"
+	huaweiDoc   = "https://support.huaweicloud.com/intl/en-us/api-obs/obs_errorcode_0014.html"
+	minioDoc    = "https://vfssoft.com/en/docs/s3explorer/api-headbucket"
 )
 
 type maker = func(*testing.T) (providers.Provider, providers.Input)
@@ -44,9 +46,7 @@ func amazon(f func() *fake, params map[string]any) maker {
 func compatible(f func() *fake, params map[string]any) maker {
 	return func(t *testing.T) (providers.Provider, providers.Input) {
 		all := map[string]any{"endpoint": "https://" + host, "path_style": true}
-		for k, v := range params {
-			all[k] = v
-		}
+		maps.Copy(all, params)
 		return bound(runtime(t, f().start(t), nil)), input(all, nil)
 	}
 }
@@ -143,6 +143,9 @@ func TestTraps(t *testing.T) {
 			Step: "connect", Status: fail, Code: providers.CodeCertificateName, Fix: pathStyle},
 		{Name: "a store that does not look at the bucket's host name", Doc: hostingDoc, Make: virtual([]string{host, "*." + host}, names{"%s." + host: loopback}),
 			Step: "bucket", Status: fail, Code: providers.CodeBucketNotFound, Fix: pathStyle},
+		{Name: "a store that wants the bucket in the host name", Doc: huaweiDoc, Make: compatible(func() *fake {
+			return &fake{head: bare(403), list: says(403, "VirtualHostDomainRequired", "")}
+		}, nil), Step: "bucket", Status: fail, Code: providers.CodeBucketNotFound, Fix: map[string]any{"path_style": nil}},
 		{Name: "an endpoint that doesn't resolve", Make: compatible(everything, map[string]any{"endpoint": "https://nowhere.acme.example"}),
 			Step: "connect", Status: fail, Code: providers.CodeHostNotFound},
 		{Name: "an endpoint with a path", Doc: hostingDoc, Level: 3, Make: compatible(everything, map[string]any{"endpoint": "https://" + host + "/base/"})},
@@ -268,7 +271,9 @@ func TestTraps(t *testing.T) {
 		{Name: "a proxy that says 403", Make: compatible(func() *fake { return &fake{head: bare(403), list: page(403)} }, nil),
 			Step: "bucket", Status: fail, Code: providers.CodeProtocolError},
 		{Name: "a web server that redirects", Make: compatible(func() *fake {
-			away := func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "https://evil.example/", 302) }
+			away := func(w http.ResponseWriter, r *http.Request) {
+				http.Redirect(w, r, "https://evil.example/", http.StatusFound)
+			}
 			return &fake{head: away, list: away}
 		}, nil), Step: "bucket", Status: fail, Code: providers.CodeRedirected},
 		{Name: "binary noise", Make: deadEnd(func(c net.Conn) { c.Write([]byte("\x00\x01\x02\xff\xfe garbage\r\n\r\n")) }),
@@ -333,7 +338,7 @@ func TestTraps(t *testing.T) {
 func locked() *fake {
 	f := &fake{}
 	f.put = func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("x-amz-version-id", "v1")
+		w.Header().Set("X-Amz-Version-Id", "v1")
 		f.keep(r)
 	}
 	f.get = f.give
@@ -342,7 +347,7 @@ func locked() *fake {
 			says(403, "AccessDenied", "")(w, r)
 			return
 		}
-		w.Header().Set("x-amz-delete-marker", "true")
+		w.Header().Set("X-Amz-Delete-Marker", "true")
 		w.WriteHeader(http.StatusNoContent)
 	}
 	return f
@@ -353,7 +358,7 @@ func versioned() *fake {
 	f := locked()
 	f.del = func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Query().Get("versionId") != "v1" {
-			w.Header().Set("x-amz-delete-marker", "true")
+			w.Header().Set("X-Amz-Delete-Marker", "true")
 		}
 		w.WriteHeader(http.StatusNoContent)
 	}

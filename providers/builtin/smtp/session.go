@@ -50,8 +50,9 @@ func newSession(rt providers.Runtime, c providers.Config) *session {
 		password: c.Secrets["password"].Reveal(), from: c.Text("from"), redact: strings.NewReplacer(),
 	}
 	if len(s.password) >= 3 {
-		encoded := base64.StdEncoding.EncodeToString([]byte(s.password))
-		plain := base64.StdEncoding.EncodeToString([]byte("\x00" + s.username + "\x00" + s.password))
+		// Unpadded, so that a server that leaves the padding out is understood too.
+		encoded := base64.RawStdEncoding.EncodeToString([]byte(s.password))
+		plain := base64.RawStdEncoding.EncodeToString([]byte("\x00" + s.username + "\x00" + s.password))
 		s.redact = strings.NewReplacer(s.password, "[redacted]", encoded, "[redacted]", plain, "[redacted]")
 	}
 	return s

@@ -285,7 +285,7 @@ func (s *session) probeTLS(ctx context.Context, port int64) found {
 	if err != nil {
 		return found{}
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	c, certErr, err := s.encrypt(ctx, conn)
 	if err != nil {
 		return found{}

@@ -2,6 +2,7 @@ package smtp_test
 
 import (
 	"crypto/tls"
+	"maps"
 	"testing"
 	"time"
 
@@ -54,9 +55,7 @@ func mailpit(params map[string]any) func(*testing.T) (providers.Provider, provid
 	return func(t *testing.T) (providers.Provider, providers.Input) {
 		server := testenv.SMTP(t)
 		all := map[string]any{"host": server.Host, "password": server.Password}
-		for k, v := range params {
-			all[k] = v
-		}
+		maps.Copy(all, params)
 		rt := runtime(t, nil)
 		rt.Roots = server.Roots
 		return bound(rt), input(server.Port, all)
