@@ -317,35 +317,41 @@ func (s *Store) RecordTest(ctx context.Context, t tenant.ID, id connector.ID, ve
 	if err := change.CheckTest(state, report); err != nil {
 		return err
 	}
-	pgtx, err := s.begin(ctx)
-	if err != nil {
-		return err
+	for { // as often as another report comes in between
+		recorded, err := s.recordTestOnce(ctx, t, id, version, state, report)
+		if err != nil || recorded {
+			return s.writeFailed(err)
+		}
 	}
-	defer s.rollback(pgtx)
-	w := &tx{pg: pgtx}
+}
+
+// recordTestOnce tells whether the report that it compared with was still the
+// stored one when it wrote. It does so without a transaction around both: a
+// reading that held on to the table for its write would meet a migration that
+// holds on to it for more.
+func (s *Store) recordTestOnce(ctx context.Context, t tenant.ID, id connector.ID, version int64, state connector.State, report []byte) (recorded bool, err error) {
 	var present int64
 	var last *string
-	n, err := w.query(ctx, t, `SELECT c.version, c.last_test::text FROM connectors c
-		WHERE c.tenant_id = $1 AND c.id = $2::uuid AND c.deleted_at IS NULL FOR UPDATE OF c`,
+	err = s.read(ctx, scope{tenant: t}, `SELECT c.version, c.last_test::text FROM connectors c
+		WHERE c.tenant_id = $1 AND c.id = $2::uuid AND c.deleted_at IS NULL`,
 		[]any{t.String(), null(id.String())}, func(rows pgx.Rows) error { return rows.Scan(&present, &last) })
 	switch {
 	case err != nil:
-		return s.writeFailed(err)
-	case n == 0:
-		return notFound()
+		return false, err
+	case present == 0:
+		return false, notFound()
 	case present != version:
-		return stale()
+		return false, stale()
 	}
 	if err := change.CheckTestOrder([]byte(text(last)), report); err != nil {
-		return err
+		return false, err
 	}
-	_, err = w.query(ctx, t, `UPDATE connectors SET last_test = $4::json,
-		state = CASE state WHEN 'needs_reauthorization' THEN state ELSE $3 END WHERE tenant_id = $1 AND id = $2::uuid`,
-		[]any{t.String(), null(id.String()), string(state), null(string(report))}, nil)
-	if err != nil {
-		return err
-	}
-	return classify(ctx, pgtx.Commit(ctx))
+	err = s.read(ctx, scope{tenant: t}, `UPDATE connectors SET last_test = $5::json,
+		state = CASE state WHEN 'needs_reauthorization' THEN state ELSE $4 END
+		WHERE tenant_id = $1 AND id = $2::uuid AND version = $3 AND deleted_at IS NULL
+			AND last_test::text IS NOT DISTINCT FROM $6 RETURNING 1`,
+		[]any{t.String(), null(id.String()), version, string(state), null(string(report)), last}, seen(&recorded))
+	return recorded, err
 }
 
 func notFound() error { return fault.New(fault.NotFound, "there is no such connector") }

@@ -17,12 +17,14 @@ import (
 const (
 	grantSQL = `SELECT clock_timestamp(), g.status, g.grant_version, g.owner, g.until, g.epoch
 		FROM (SELECT) one LEFT JOIN oauth_grants g ON g.tenant_id = $1 AND g.connector_id = $2::uuid`
-	acquireSQL = `UPDATE oauth_grants SET owner = $3, epoch = epoch + 1,
+	// The connector is named first, as in a resolve: a migration takes both tables
+	// in this order.
+	acquireSQL = `WITH living AS (SELECT FROM connectors c WHERE c.tenant_id = $1 AND c.id = $2::uuid AND c.deleted_at IS NULL)
+		UPDATE oauth_grants SET owner = $3, epoch = epoch + 1,
 			until = clock_timestamp() + $4::bigint * interval '1 microsecond', updated_at = clock_timestamp()
 		WHERE tenant_id = $1 AND connector_id = $2::uuid
 			AND (owner IS NULL OR owner = $3 OR until <= clock_timestamp())
-			AND EXISTS (SELECT FROM connectors c WHERE c.tenant_id = $1 AND c.id = $2::uuid AND c.deleted_at IS NULL)
-		RETURNING 1`
+			AND EXISTS (SELECT FROM living) RETURNING 1`
 	renewSQL = `UPDATE oauth_grants SET until = clock_timestamp() + $5::bigint * interval '1 microsecond',
 			updated_at = clock_timestamp()
 		WHERE tenant_id = $1 AND connector_id = $2::uuid AND owner = $3 AND epoch = $4 RETURNING 1`

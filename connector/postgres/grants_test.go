@@ -151,6 +151,75 @@ func TestOnTheSchemaBefore(t *testing.T) {
 	}
 }
 
+// A migration comes to processes at work: each statement waits or goes on, and
+// none is refused.
+func TestMigrationAtWork(t *testing.T) {
+	t.Parallel()
+	server := testenv.Postgres(t)
+	owner := newDatabase(t, server)
+	ids := seed(t, open(t, owner))
+	p, ctx := migrations(t, owner), within(t, time.Minute)
+	control := open(t, login(t, server, owner, "patchbay_admin", "patchbay_relay"))
+	sidecar := open(t, login(t, server, owner, "patchbay_sidecar"))
+	for range 5 {
+		if _, err := p.DownTo(ctx, own(t)-1); err != nil {
+			t.Fatal(err)
+		}
+		stop := make(chan struct{})
+		var all sync.WaitGroup
+		var calls atomic.Int64
+		for name, call := range map[string]func() error{
+			"default":  func() error { _, err := sidecar.Tenant(acme).Default(ctx, hq, "storage"); return err },
+			"defaults": func() error { _, err := sidecar.Tenant(globex).Defaults(ctx, hq); return err },
+			"acquire":  func() error { _, _, err := sidecar.AcquireGrant(ctx, acme, ids[acme], "one", time.Hour); return err },
+			"settle": func() error {
+				_, err := sidecar.SettleGrant(ctx, acme, ids[acme], 1, connector.GrantActive)
+				return err
+			},
+			"list":  func() error { _, err := control.Tenant(acme).List(ctx, connector.Filter{}); return err },
+			"drift": func() error { _, err := control.DriftedGrants(ctx, 10); return err },
+			"audit": func() error {
+				return control.RecordAudit(ctx, globex, "test", "", connector.AuditEntry{Action: "a", Outcome: "ok"})
+			},
+			"test": func() error { return control.RecordTest(ctx, globex, ids[globex], 1, connector.StateConnected, nil) },
+			"change": func() error {
+				_, err := control.Change(ctx, connector.Change{Actor: "test", Tenants: []tenant.ID{acme, globex}}, func(ctx context.Context, tx connector.Tx) error {
+					if err := tx.Tenant(globex).Audit(ctx, connector.AuditEntry{Action: "a", Outcome: "ok"}); err != nil {
+						return err
+					}
+					if err := tx.Tenant(acme).Insert(ctx, sample(tenant.MustOrganizationID(strings.ToLower(connector.NewID().String())))); err != nil {
+						return err
+					}
+					return tx.Tenant(globex).PutGrant(ctx, ids[globex], 1)
+				})
+				return err
+			},
+		} {
+			all.Go(func() {
+				for {
+					if err := call(); err != nil {
+						t.Errorf("%s: %v", name, err)
+					}
+					calls.Add(1)
+					select {
+					case <-stop:
+						return
+					default:
+					}
+				}
+			})
+		}
+		eventually(t, "everybody is at work", func() bool { return calls.Load() > 50 })
+		if _, err := p.Up(ctx); err != nil {
+			t.Errorf("up: %v", err)
+		}
+		before := calls.Load()
+		eventually(t, "everybody is at work again", func() bool { return calls.Load() > before+50 })
+		close(stop)
+		all.Wait()
+	}
+}
+
 // sidecarWorks runs what a sidecar may do with the grant of acme's connector.
 func sidecarWorks(t *testing.T, s *Store, id connector.ID) {
 	t.Helper()

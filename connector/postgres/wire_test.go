@@ -248,7 +248,7 @@ func TestReadOnly(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	seed(t, open(t, owner))
+	ids := seed(t, open(t, owner))
 	store := open(t, owner)
 	write := func() error {
 		_, err := store.Change(within(t, 10*time.Second), connector.Change{Actor: "test", Tenants: []tenant.ID{acme}},
@@ -261,7 +261,7 @@ func TestReadOnly(t *testing.T) {
 	for name, call := range map[string]func() error{
 		"change": write,
 		"test": func() error {
-			return store.RecordTest(within(t, 10*time.Second), acme, connector.NewID(), 1, "error", nil)
+			return store.RecordTest(within(t, 10*time.Second), acme, ids[acme], 1, "error", nil)
 		},
 		"relay": func() error {
 			_, err := store.Relay(within(t, 10*time.Second), 9, func(context.Context, []connector.Message) error { return nil })

@@ -3,6 +3,7 @@ package storetest
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"strconv"
 	"strings"
 	"sync"
@@ -407,4 +408,21 @@ func recordTestOrder(w *world) {
 		w.ok(record(2, connector.StateConnected, []byte(odd)), name)
 	}
 	w.ok(record(2, connector.StateError, report(2, before)), "after one that told no time")
+
+	// Many at once: whatever the order, the latest counts.
+	const tests = 20
+	var wg sync.WaitGroup
+	for _, i := range rand.Perm(tests) {
+		wg.Go(func() {
+			at := "2026-03-29T12:00:" + itoa(10+i) + "Z"
+			err := record(2, connector.StateConnected, report(2, at))
+			if err != nil && (fault.CodeOf(err) != fault.StaleVersion || i == tests-1) {
+				w.Errorf("the test of %s: %v", at, err)
+			}
+		})
+	}
+	wg.Wait()
+	if got := string(w.stored(w.a, c.ID).LastTest); !strings.Contains(got, "12:00:29Z") {
+		w.Errorf("the latest is not the one that is kept: %s", got)
+	}
 }

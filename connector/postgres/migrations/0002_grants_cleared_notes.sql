@@ -4,17 +4,17 @@
 -- what keeps the locks below from meeting one of them in a circle; readers go on.
 LOCK TABLE tenants IN SHARE MODE;
 
--- What the control plane looks for all the time, and nearly never finds: grants
--- that an issuer refuses, and connectors that wait for one.
-CREATE INDEX oauth_grants_refused ON oauth_grants (tenant_id, connector_id)
-    WHERE status = 'needs_reauthorization';
+-- What the control plane looks for all the time, and nearly never finds:
+-- connectors that wait for a grant, and grants that an issuer refuses.
 CREATE INDEX connectors_waiting ON connectors (tenant_id, id)
     WHERE state = 'needs_reauthorization' AND deleted_at IS NULL;
 
--- From here on in the order in which a resolve takes its tables, and nothing that
--- reads a whole table: these locks stop every reader.
+-- From here on readers wait, too. So the tables come in the order in which a
+-- statement takes them, connectors first, and none that can be large is read.
 CREATE POLICY drift ON connectors FOR SELECT TO patchbay_admin
     USING (current_setting('app.scope', true) = 'grants');
+CREATE INDEX oauth_grants_refused ON oauth_grants (tenant_id, connector_id)
+    WHERE status = 'needs_reauthorization';
 CREATE POLICY drift ON oauth_grants FOR SELECT TO patchbay_admin
     USING (current_setting('app.scope', true) = 'grants');
 
