@@ -195,9 +195,9 @@ func (s *Store) pipeline(ctx context.Context, c scope, at *time.Time, statements
 		_, err = s.pipelineOnce(ctx, c, at, statements)
 	}
 	if retryable(err) && ctx.Err() == nil {
-		// A standby cancels reads that its replay runs into. Nothing is in conflict
+		// A standby cancels what its replay runs into. Nothing is in conflict
 		// for the caller: it may ask again.
-		return fault.New(fault.Unavailable, "the database cancelled the read, try again").WithCause(err)
+		return fault.New(fault.Unavailable, "the database cancelled the statement, try again").WithCause(err)
 	}
 	return classify(ctx, err)
 }
