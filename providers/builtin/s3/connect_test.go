@@ -165,6 +165,18 @@ func TestWhatEachLevelAsks(t *testing.T) {
 	}
 }
 
+func TestLevel3LeavesNothingBehindOnARealServer(t *testing.T) {
+	t.Parallel()
+	p, in := versity(nil)(t)
+	if r := test(t, p, in, 3); !r.OK {
+		t.Fatal(providertest.Render(r))
+	}
+	left, err := root(t).ListObjectsV2(t.Context(), &awss3.ListObjectsV2Input{Bucket: aws.String(in.Params["bucket"].(string))})
+	if err != nil || len(left.Contents) > 0 {
+		t.Errorf("%d objects are left, %v", len(left.Contents), err)
+	}
+}
+
 // What was written goes again, whatever failed in between.
 func TestTheProbeObjectIsDeleted(t *testing.T) {
 	t.Parallel()

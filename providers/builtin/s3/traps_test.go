@@ -1,6 +1,7 @@
 package s3_test
 
 import (
+	"context"
 	"crypto/tls"
 	"fmt"
 	"io"
@@ -29,7 +30,7 @@ const (
 	deleteDoc   = "https://docs.aws.amazon.com/AmazonS3/latest/userguide/DeletingObjectVersions.html"
 	checksumDoc = "https://docs.aws.amazon.com/sdkref/latest/guide/feature-dataintegrity.html"
 	r2Doc       = "https://developers.cloudflare.com/r2/api/s3/api/"
-	huaweiDoc   = "https://support.huaweicloud.com/intl/en-us/api-obs/obs_errorcode_0014.html"
+	huaweiDoc   = "https://support.huaweicloud.com/intl/th-th/api-obs/obs_errorcode_0014.html"
 	minioDoc    = "https://vfssoft.com/en/docs/s3explorer/api-headbucket"
 )
 
@@ -166,6 +167,13 @@ func TestTraps(t *testing.T) {
 		{Name: "a wrong port", Make: func(t *testing.T) (providers.Provider, providers.Input) {
 			return bound(runtime(t, "", nil)), input(map[string]any{"endpoint": fmt.Sprintf("https://127.0.0.1:%d", testenv.FreePort(t))}, nil)
 		}, Step: "connect", Status: fail, Code: providers.CodeConnectionRefused},
+		{Name: "a connection that nobody accepts", Make: func(*testing.T) (providers.Provider, providers.Input) {
+			blocked := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+				<-ctx.Done()
+				return nil, ctx.Err()
+			}}
+			return bound(providers.Runtime{Transport: blocked}), input(nil, nil)
+		}, Step: "connect", Status: fail, Code: providers.CodeTimeout},
 		{Name: "a process without a way out", Make: func(*testing.T) (providers.Provider, providers.Input) { return s3.New(), input(nil, nil) },
 			Step: "connect", Status: fail, Code: providers.CodeNoNetwork},
 		{Name: "R2, whose region is auto", Doc: r2Doc, Level: 2, Make: func(t *testing.T) (providers.Provider, providers.Input) {

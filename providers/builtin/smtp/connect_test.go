@@ -182,6 +182,31 @@ func TestWhatIsSaidAtTheDoor(t *testing.T) {
 	}
 }
 
+func TestHowAddressesAreSpelt(t *testing.T) {
+	t.Parallel()
+	for name, row := range map[string]struct{ from, to, mail, rcpt string }{
+		"with names": {"Acme <bills@acme.example>", "Anna <anna@acme.example>", "MAIL FROM:<bills@acme.example>", "RCPT TO:<anna@acme.example>"},
+		"alone":      {"bills@acme.example", "", "MAIL FROM:<bills@acme.example>", "RCPT TO:<bills@acme.example>"},
+		"quoted":     {`"a b"@acme.example`, "", `MAIL FROM:<"a b"@acme.example>`, `RCPT TO:<"a b"@acme.example>`},
+		"wide":       {"bills@acme.example", "jörg@acme.example", "MAIL FROM:<bills@acme.example> SMTPUTF8", "RCPT TO:<jörg@acme.example>"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := &fake{ehlo: "STARTTLS,AUTH PLAIN,SMTPUTF8"}
+			p := bound(runtime(t, nil))
+			c, err := p.Schema().Decode(input(f.start(t), nil), providers.DecodeOptions{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.Params["from"] = row.from
+			r, err := p.TestConnection(t.Context(), c, providers.TestOptions{Level: 2, Recipient: row.to})
+			if err != nil || !r.OK || !slices.Contains(f.heard(), row.mail) || !slices.Contains(f.heard(), row.rcpt) {
+				t.Errorf("%q was said: %+v, %v", f.heard(), r, err)
+			}
+		})
+	}
+}
+
 // The schema refuses line breaks. Should a value get past it, the conversation
 // must not carry it: it would be a second command.
 func TestNoLineBreakBecomesACommand(t *testing.T) {

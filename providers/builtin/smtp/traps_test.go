@@ -1,8 +1,10 @@
 package smtp_test
 
 import (
+	"context"
 	"crypto/tls"
 	"maps"
+	"net"
 	"testing"
 	"time"
 
@@ -112,6 +114,12 @@ func TestTraps(t *testing.T) {
 		{Name: "a wrong port", Make: func(t *testing.T) (providers.Provider, providers.Input) {
 			return bound(runtime(t, nil)), input(testenv.FreePort(t), nil)
 		}, Step: "connect", Status: fail, Code: providers.CodeConnectionRefused},
+		{Name: "a connection that nobody accepts", Make: func(*testing.T) (providers.Provider, providers.Input) {
+			return bound(providers.Runtime{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+				<-ctx.Done()
+				return nil, ctx.Err()
+			}}), input(25, nil)
+		}, Step: "connect", Status: fail, Code: providers.CodeTimeout},
 		{Name: "a process without a way out", Make: func(*testing.T) (providers.Provider, providers.Input) {
 			return bound(providers.Runtime{}), input(587, nil)
 		}, Step: "connect", Status: fail, Code: providers.CodeNoNetwork},
@@ -232,6 +240,10 @@ func TestTraps(t *testing.T) {
 		{Name: "a server that takes seconds for each reply", Make: against(func() *fake { return &fake{delay: 4 * time.Second} }, nil),
 			Step: "auth", Status: fail, Code: providers.CodeTimeout},
 
+		{Name: "a server from before EHLO, and a password", Doc: "RFC 5321 section 3.2",
+			Make: against(saying("EHLO", "502 5.5.1 what"), map[string]any{"tls": "none"}),
+			Step: "auth", Status: warn, Code: providers.CodeAuthNotOffered},
+
 		// Authentication.
 		ok("SCRAM-SHA-256, the strongest of all", rfc5802, 1, against(offering("LOGIN PLAIN CRAM-MD5 SCRAM-SHA-1 SCRAM-SHA-256", scram256(nil)), nil)),
 		ok("SCRAM-SHA-1, the strongest on offer", rfc5802, 1, against(offering("LOGIN PLAIN CRAM-MD5 SCRAM-SHA-1", scram1(nil)), nil)),
@@ -323,6 +335,8 @@ func TestTraps(t *testing.T) {
 			Step: "sender", Status: fail, Code: providers.CodeSenderRefused},
 		{Name: "a sender with letters that the server can't take", Doc: "RFC 6531 section 3.1", Level: 2, Make: against(greeting(""), map[string]any{"from": "jörg@acme.example"}),
 			Step: "sender", Status: fail, Code: providers.CodeSenderRefused},
+		ok("a sender with letters beyond ASCII, which the server takes", "RFC 6531 section 3.1", 3,
+			against(func() *fake { return &fake{ehlo: "STARTTLS,AUTH PLAIN,SMTPUTF8"} }, map[string]any{"from": "jörg@acme.example"})),
 		{Name: "no sender", Level: 2, Make: against(greeting(""), map[string]any{"from": nil}),
 			Step: "sender", Status: fail, Code: providers.CodeSenderMissing},
 		ok("no sender, but a user name that is one", rfc6409, 2, against(greeting(""), map[string]any{"from": nil, "username": "no-reply@acme.example"})),
