@@ -1,5 +1,9 @@
 package providers
 
+// Suggest returns the candidate that a mistyped name most likely means, "" when
+// none is near.
+func Suggest(name string, candidates []string) string { return suggest(name, candidates) }
+
 // suggest returns the candidate nearest to name, "" when none is near: at most
 // a third of its length apart, two edits at the most for short ones. Of equally
 // near ones the first wins, so that candidates in a fixed order make it

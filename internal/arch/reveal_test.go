@@ -26,6 +26,8 @@ var revealing = map[string]struct {
 	"providers/builtin/internal/google/answer.go":  {1, "sends an access token to Google"},
 	"providers/builtin/mailgun/connection.go":      {1, "sends the API key to Mailgun"},
 	"providers/builtin/sendgrid/connection.go":     {1, "sends the API key to SendGrid, after a look at its form"},
+	"providers/httpkind/send.go":                   {1, "sends the access token to the API that a declared kind names"},
+	"providers/httpkind/template.go":               {1, "puts a secret into a request where the declared kind says"},
 	"providers/secret.go":                          {1, "validates what a user typed"},
 	"resolver/entry.go":                            {2, "serialises an answer, and swaps the end of one"},
 	"resolver/memory.go":                           {2, "packs a bundle that is held, and unpacks it"},
