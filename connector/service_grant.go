@@ -1,0 +1,133 @@
+package connector
+
+import (
+	"context"
+	"time"
+
+	"github.com/patchbay-dev/patchbay/internal/fault"
+	"github.com/patchbay-dev/patchbay/providers"
+)
+
+// client identifies the OAuth2 client that a consent is given to, and where its
+// refresh token is sent. The zero client: the config needs no consent.
+type client struct{ id, authURL, tokenURL string }
+
+// clientOf is the client of a config with its secrets.
+func clientOf(p providers.Provider, cfg providers.Config) (c client) {
+	app, mints, err := appOf(p, cfg)
+	if err != nil || !mints || app.Flow != providers.FlowConsent {
+		return client{}
+	}
+	return client{app.ClientID, app.AuthURL, app.TokenURL}
+}
+
+// appOf describes the OAuth2 client of a config; false: it mints no tokens.
+func appOf(p providers.Provider, cfg providers.Config) (app providers.OAuthApp, mints bool, err error) {
+	a, ok := p.(providers.Authorizer)
+	if !ok {
+		return app, false, nil
+	}
+	defer func() {
+		if recover() != nil {
+			app, mints, err = providers.OAuthApp{}, false, fault.New(fault.Internal, "the kind failed")
+		}
+	}()
+	return a.OAuth(cfg)
+}
+
+// tokens gives cfg its tokens, where its kind mints any. They come from ref; nil:
+// nothing is stored that they could come from, which is said when one is asked for.
+func (s *Service) tokens(sc Scope, p providers.Provider, cfg *providers.Config, ref *GrantRef) {
+	app, mints, err := appOf(p, *cfg)
+	switch {
+	case err != nil:
+		cfg.Tokens = noTokens{providers.CodeConfigIncomplete, err}
+	case !mints:
+	case s.o.Tokens == nil:
+		cfg.Tokens = noTokens{providers.CodeNoNetwork, fault.New(fault.Unavailable, "access tokens are not available in this process")}
+	case ref != nil:
+		cfg.Tokens = s.o.Tokens.Source(*ref, app)
+	case app.Flow != providers.FlowConsent:
+		// Nothing of a draft may be kept where a connector's tokens are, or be
+		// answered from there: its reference is one that nobody else has.
+		cfg.Tokens = s.o.Tokens.Source(GrantRef{Tenant: sc.Tenant, Connector: NewID(), Pin: s.o.NewPin()}, app)
+	}
+}
+
+// noTokens is the source of a config that can have none.
+type noTokens struct {
+	code providers.TestCode
+	err  error
+}
+
+func (n noTokens) Token(context.Context) (providers.Token, error) {
+	return providers.Token{}, &providers.TokenError{Code: n.code, Err: n.err}
+}
+
+// grantRef addresses the stored grant of a connector.
+func (s *Service) grantRef(ctx context.Context, sc Scope, c *Connector) (GrantRef, GrantRow, error) {
+	row, err := s.o.Store.Grant(ctx, sc.Tenant, c.ID)
+	return GrantRef{Tenant: sc.Tenant, Connector: c.ID, Pin: c.Pin, GrantVersion: row.Version}, row, err
+}
+
+// revoke ends a connector's grant at its issuer, as far as that is possible. It
+// comes before the transaction that forgets the grant: afterwards there would be
+// nothing left to revoke with, and a consent that nobody can end.
+// Errors: fault.Unavailable.
+func (s *Service) revoke(ctx context.Context, sc Scope, c *Connector, p providers.Provider, cfg providers.Config) error {
+	app, mints, err := appOf(p, cfg)
+	if err != nil || !mints {
+		return nil // there is nothing to revoke with
+	}
+	if s.o.Tokens == nil {
+		return fault.New(fault.Unavailable, "grants can't be revoked in this process; do it without revoking")
+	}
+	ref, _, err := s.grantRef(ctx, sc, c)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, hookTimeout)
+	defer cancel()
+	if err := s.o.Tokens.Revoke(ctx, ref, app); err != nil {
+		return fault.New(fault.Unavailable, "the issuer could not be asked to revoke the grant; try again, or do it without revoking").
+			WithCause(err).WithRetryAfter(30 * time.Second)
+	}
+	return nil
+}
+
+// AlignGrant turns what was found out about a grant into its connector's state,
+// and tells whether that changed anything. It looks at both again under the
+// tenant's lock: a user may have consented since d was read.
+func (s *Service) AlignGrant(ctx context.Context, d GrantDrift) (bool, error) {
+	sc := System(d.Tenant)
+	aligned := false
+	_, err := s.change(ctx, sc, time.Time{}, func(ctx context.Context, tx TenantTx) error {
+		aligned = false
+		row, err := s.o.Store.Grant(ctx, d.Tenant, d.Connector)
+		if err != nil {
+			return err
+		}
+		c, err := Find(ctx, s.o.Store.Tenant(d.Tenant), d.Connector)
+		if err != nil {
+			return err
+		}
+		next := c.State
+		switch {
+		case !c.DeletedAt.IsZero():
+		case row.Status == GrantNeedsReauthorization:
+			next = StateNeedsReauthorization
+		case row.Status == GrantActive && c.State == StateNeedsReauthorization:
+			next = StateUntested
+		}
+		if next == c.State {
+			return ErrNoChange
+		}
+		aligned = true
+		return tx.Update(ctx, c.ID, c.Version, func(c *Connector) error { c.State = next; return nil })
+	})
+	switch fault.CodeOf(err) {
+	case fault.NotFound, fault.StaleVersion:
+		return false, nil // gone or changed meanwhile: the next look finds what is left
+	}
+	return aligned && err == nil, err
+}
