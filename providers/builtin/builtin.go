@@ -4,10 +4,16 @@ import (
 	"github.com/patchbay-dev/patchbay/providers"
 	"github.com/patchbay-dev/patchbay/providers/builtin/gdrive"
 	"github.com/patchbay-dev/patchbay/providers/builtin/gmail"
+	httpapi "github.com/patchbay-dev/patchbay/providers/builtin/http_api"
 	"github.com/patchbay-dev/patchbay/providers/builtin/mailgun"
+	graphmail "github.com/patchbay-dev/patchbay/providers/builtin/microsoft_graph_mail"
+	"github.com/patchbay-dev/patchbay/providers/builtin/postmark"
 	"github.com/patchbay-dev/patchbay/providers/builtin/s3"
 	"github.com/patchbay-dev/patchbay/providers/builtin/sendgrid"
+	"github.com/patchbay-dev/patchbay/providers/builtin/slack"
 	"github.com/patchbay-dev/patchbay/providers/builtin/smtp"
+	"github.com/patchbay-dev/patchbay/providers/builtin/twilio"
+	"github.com/patchbay-dev/patchbay/providers/builtin/webhook"
 )
 
 // Providers returns the built-in providers, by kind.
@@ -15,10 +21,16 @@ func Providers() []providers.Provider {
 	return []providers.Provider{
 		gmail.New(),
 		gdrive.New(),
+		httpapi.New(),
 		mailgun.New(),
+		graphmail.New(),
+		postmark.New(),
 		s3.New(),
 		sendgrid.New(),
+		slack.New(),
 		smtp.New(),
+		twilio.New(),
+		webhook.New(),
 	}
 }
 
