@@ -3,6 +3,7 @@ package connector_test
 import (
 	"bytes"
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -266,6 +267,7 @@ type world struct {
 	lab     *lab
 	mint    *mint
 	log     *syncBuffer
+	roots   *x509.CertPool // who signs the servers of the test; nil: the system's
 	svc     *connector.Service
 	sc      connector.Scope // all of acme
 }
@@ -318,7 +320,7 @@ func (w *world) service(change func(o *connector.ServiceOptions)) *connector.Ser
 	}
 	kinds, err := providers.NewRegistry(all...)
 	w.ok(err)
-	rt := providers.Runtime{DialContext: dialer.DialContext, Transport: dialer.Transport()}
+	rt := providers.Runtime{DialContext: dialer.DialContext, Transport: dialer.Transport(), Roots: w.roots}
 	o := connector.ServiceOptions{
 		Store: w.store, Secrets: w.secrets, Kinds: kinds.Bind(rt), NewPin: vault.NewPin, Tokens: w.mint,
 		Log: slog.New(slog.NewTextHandler(w.log, nil)), TestsPerMinute: 10000, TestsInFlight: 1000,

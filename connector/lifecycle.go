@@ -422,17 +422,23 @@ func (s *Service) hook(ctx context.Context, sc Scope, c *Connector, action strin
 			return nil
 		}
 		if fault.CodeOf(err) == fault.InvalidArgument {
-			return err // somebody's input, told to them
+			return kindError(err, fault.InvalidArgument, "") // somebody's input, told to them
 		}
 		s.o.Log.Warn("a kind refused a turn of the lifecycle", "tenant", sc.Tenant.String(),
 			"connector", c.ID.String(), "kind", string(c.Kind), "action", action, "code", string(fault.CodeOf(err)))
-		if fault.Message(err) == "" {
-			return fault.Newf(fault.Conflict, "the kind refused to %s the connector", action).WithCause(err)
-		}
-		return err
+		return kindError(err, fault.Conflict, "the kind refused to "+action+" the connector")
 	case <-ctx.Done():
 		return fault.Newf(fault.DeadlineExceeded, "the kind did not %s the connector in time", action).WithCause(ctx.Err())
 	}
+}
+
+// kindError is what is kept of a kind's error: of a fault what it says to people,
+// of anything else its type. A cause may repeat what a server was sent.
+func kindError(err error, code fault.Code, message string) error {
+	if said := fault.Message(err); said != "" {
+		return fault.New(fault.CodeOf(err), said).WithViolations(fault.Violations(err)...).WithRetryAfter(fault.RetryAfter(err))
+	}
+	return fault.New(code, message).WithCause(fmt.Errorf("%T", err))
 }
 
 // panicked logs where a kind panicked, never with what: the value may hold anything.

@@ -277,7 +277,7 @@ func (s *Service) ImportConfig(ctx context.Context, sc Scope, id ID, version int
 		err := s.hook(ctx, sc, &c, "import", func(ctx context.Context) (err error) {
 			flat, err = p.ImportConfig(ctx, raw)
 			if err != nil && fault.Message(err) == "" {
-				err = fault.New(fault.InvalidArgument, "this can't be read as the kind's config").WithCause(err)
+				err = fault.New(fault.InvalidArgument, "this can't be read as the kind's config")
 			}
 			return err
 		})

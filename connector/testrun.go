@@ -218,10 +218,7 @@ func (s *Service) run(ctx context.Context, sc Scope, id ID, p providers.Provider
 		out.report = internalReport(o, providers.CodeTimeout)
 	}
 	if out.err != nil {
-		if fault.Message(out.err) == "" {
-			out.err = fault.New(fault.Internal, "the test could not run").WithCause(out.err)
-		}
-		return TestResult{}, out.err
+		return TestResult{}, kindError(out.err, fault.Internal, "the test could not run")
 	}
 	return TestResult{TestReport: out.report.Scrubbed(cfg), TestedAt: s.o.Now().UTC()}, nil
 }
