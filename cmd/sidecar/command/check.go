@@ -2,6 +2,7 @@ package command
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -14,6 +15,7 @@ import (
 	"github.com/patchbay-dev/patchbay/internal/config"
 	"github.com/patchbay-dev/patchbay/internal/fault"
 	"github.com/patchbay-dev/patchbay/internal/obs"
+	"github.com/patchbay-dev/patchbay/providers/httpkind"
 	"github.com/patchbay-dev/patchbay/tenant"
 	"github.com/patchbay-dev/patchbay/vault"
 )
@@ -71,6 +73,9 @@ func runCheck(ctx context.Context, s streams, cfg *config.Config) error {
 	if u.redis != nil {
 		rows = append(rows, row{"redis", u.redis.Ping})
 	}
+	if cfg.Providers.DeclaredDir != "" {
+		rows = append(rows, row{"kinds", func(context.Context) error { return checkKinds(cfg) }})
+	}
 	for _, i := range issuersOf(cfg) {
 		rows = append(rows, row{"issuer " + i.Issuer, func(ctx context.Context) error {
 			v, err := tenant.NewVerifier(tenant.VerifierOptions{
@@ -104,6 +109,16 @@ func runCheck(ctx context.Context, s streams, cfg *config.Config) error {
 		return fmt.Errorf("not all is well (%s): see the lines above", strings.Join(failed, ", "))
 	}
 	return nil
+}
+
+// checkKinds tells every problem of the declared kinds.
+func checkKinds(cfg *config.Config) error {
+	var problems []string
+	_, err := loadKinds(cfg, func(p httpkind.Problem) { problems = append(problems, p.String()) })
+	if err == nil && problems != nil {
+		err = errors.New(strings.Join(problems, "; "))
+	}
+	return err
 }
 
 func checkPostgres(ctx context.Context, store *postgres.Store) error {

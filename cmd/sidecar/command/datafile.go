@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -18,7 +19,6 @@ import (
 	"github.com/patchbay-dev/patchbay/internal/config"
 	"github.com/patchbay-dev/patchbay/internal/obs"
 	"github.com/patchbay-dev/patchbay/providers"
-	"github.com/patchbay-dev/patchbay/providers/builtin"
 	"github.com/patchbay-dev/patchbay/resolver"
 	"github.com/patchbay-dev/patchbay/tenant"
 	"github.com/patchbay-dev/patchbay/vault"
@@ -51,7 +51,7 @@ func openRecords(c *cobra.Command, s streams, env environment) (*records, error)
 		}
 		return nil, err
 	}
-	kinds, err := builtin.Registry()
+	kinds, err := loadKinds(cfg, logKind(log))
 	if err != nil {
 		return nil, err
 	}
@@ -67,8 +67,8 @@ func openRecords(c *cobra.Command, s streams, env environment) (*records, error)
 
 // onDataDir does a thing with a dev data dir: through the dev that holds it, or
 // by itself when there is none. A dev that is just starting or leaving is
-// waited for.
-func onDataDir(ctx context.Context, dir string, log *slog.Logger, remote func() error, local func(e *embedded) error) error {
+// waited for. kinds is asked where there is no dev, which has its own.
+func onDataDir(ctx context.Context, dir string, kinds func() (*providers.Registry, error), log *slog.Logger, remote func() error, local func(e *embedded) error) error {
 	if _, err := os.Stat(dir); err != nil {
 		return fmt.Errorf("there is no data dir at %s: start `sidecar dev` once, or give --data-dir", dir)
 	}
@@ -77,7 +77,11 @@ func onDataDir(ctx context.Context, dir string, log *slog.Logger, remote func() 
 		if !errors.Is(err, errNobody) {
 			return err
 		}
-		e, err := openEmbedded(ctx, dir, log)
+		known, err := kinds()
+		if err != nil {
+			return err
+		}
+		e, err := openEmbedded(ctx, dir, known, log)
 		switch {
 		case err == nil:
 			defer e.close()
@@ -138,7 +142,7 @@ func importCommand(s streams, env environment) *cobra.Command {
 				o.Tenant = id
 			}
 			if flags.dataDir != "" {
-				return importIntoDev(c.Context(), s, env, files, flags)
+				return importIntoDev(c, s, env, files, flags)
 			}
 			r, err := openRecords(c, s, env)
 			if err != nil {
@@ -158,7 +162,9 @@ func importCommand(s streams, env environment) *cobra.Command {
 	return c
 }
 
-func importIntoDev(ctx context.Context, s streams, env environment, files []string, flags importFlags) error {
+func importIntoDev(c *cobra.Command, s streams, env environment, files []string, flags importFlags) error {
+	ctx := c.Context()
+	kinds := sync.OnceValues(func() (*providers.Registry, error) { return configuredKinds(c, s, env) })
 	for _, names := range datafile.Units(files) {
 		call, err := importCallOf(names, env, flags)
 		if err != nil {
@@ -171,7 +177,7 @@ func importIntoDev(ctx context.Context, s streams, env environment, files []stri
 		remote := func() error { return tell(callDev(ctx, flags.dataDir, "import", call)) }
 		// What was read once is not read again: a file may be a pipe.
 		local := func(e *embedded) error { return tell(e.importFor(ctx, call)) }
-		if err := onDataDir(ctx, flags.dataDir, obs.NewLogger(s.err, "warn"), remote, local); err != nil {
+		if err := onDataDir(ctx, flags.dataDir, kinds, obs.NewLogger(s.err, "warn"), remote, local); err != nil {
 			return err
 		}
 	}
@@ -264,7 +270,8 @@ func exportCommand(s streams, env environment) *cobra.Command {
 			local := func(e *embedded) error {
 				return exportTo(c.Context(), s.out, e.records(nil, nil), tenantID, format)
 			}
-			return onDataDir(c.Context(), dataDir, obs.NewLogger(s.err, "warn"), remote, local)
+			kinds := sync.OnceValues(func() (*providers.Registry, error) { return configuredKinds(c, s, env) })
+			return onDataDir(c.Context(), dataDir, kinds, obs.NewLogger(s.err, "warn"), remote, local)
 		},
 	}
 	f := c.Flags()

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/patchbay-dev/patchbay/connector"
+	"github.com/patchbay-dev/patchbay/internal/config"
 	"github.com/patchbay-dev/patchbay/tenant"
 )
 
@@ -279,7 +280,11 @@ func TestImportConflicts(t *testing.T) {
 	file := write(t, filepath.Join(t.TempDir(), "f.xml"), bucketFile("bucket-1", "s"))
 	command(t, nil, "import", "--data-dir", d.dir, file).ok(t)
 	d.end(t)
-	e, err := openEmbedded(t.Context(), d.dir, slog.New(slog.DiscardHandler))
+	kinds, err := loadKinds(&config.Config{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := openEmbedded(t.Context(), d.dir, kinds, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -25,7 +25,6 @@ import (
 	"github.com/patchbay-dev/patchbay/internal/config"
 	"github.com/patchbay-dev/patchbay/internal/obs"
 	"github.com/patchbay-dev/patchbay/providers"
-	"github.com/patchbay-dev/patchbay/providers/builtin"
 	"github.com/patchbay-dev/patchbay/resolver"
 	"github.com/patchbay-dev/patchbay/tenant"
 	"github.com/patchbay-dev/patchbay/tenant/devissuer"
@@ -58,7 +57,7 @@ type embedded struct {
 }
 
 // openEmbedded takes the data dir for this process.
-func openEmbedded(ctx context.Context, dir string, log *slog.Logger) (*embedded, error) {
+func openEmbedded(ctx context.Context, dir string, kinds *providers.Registry, log *slog.Logger) (*embedded, error) {
 	noDir, noLock := absent(dir), absent(filepath.Join(dir, lockFile))
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("the data dir %s cannot be made: %w", dir, err)
@@ -69,7 +68,7 @@ func openEmbedded(ctx context.Context, dir string, log *slog.Logger) (*embedded,
 	}
 	// Only the holder of the lock knows what is there: another dev may have come
 	// and gone since.
-	e := &embedded{dir: dir, unlock: unlock, fresh: absent(filepath.Join(dir, storeFile))}
+	e := &embedded{dir: dir, kinds: kinds, unlock: unlock, fresh: absent(filepath.Join(dir, storeFile))}
 	for _, name := range []string{storeFile, storeFile + "-wal", storeFile + "-shm", secretsDir, issuerDir} {
 		if path := filepath.Join(dir, name); absent(path) {
 			e.made = append(e.made, path)
@@ -80,10 +79,8 @@ func openEmbedded(ctx context.Context, dir string, log *slog.Logger) (*embedded,
 	}
 	e.madeDir = noDir
 	e.warnings = guard(dir, ours)
-	if e.kinds, err = builtin.Registry(); err == nil {
-		if e.store, err = sqlite.Open(ctx, filepath.Join(dir, storeFile), sqlite.Options{Log: log}); err == nil {
-			e.secrets, err = sealed.Open(filepath.Join(dir, secretsDir), sealed.Options{})
-		}
+	if e.store, err = sqlite.Open(ctx, filepath.Join(dir, storeFile), sqlite.Options{Log: log}); err == nil {
+		e.secrets, err = sealed.Open(filepath.Join(dir, secretsDir), sealed.Options{})
 	}
 	if err != nil {
 		if e.fresh {
@@ -173,9 +170,9 @@ func listener(ctx context.Context, addr, variable string) (net.Listener, error) 
 
 // takeDataDir opens the data dir for a dev. Another dev holds it for good and is
 // an error at once; an import or a dev that is leaving is waited for.
-func takeDataDir(ctx context.Context, dir string, log *slog.Logger) (*embedded, error) {
+func takeDataDir(ctx context.Context, dir string, kinds *providers.Registry, log *slog.Logger) (*embedded, error) {
 	for end := time.Now().Add(handover); ; {
-		e, err := openEmbedded(ctx, dir, log)
+		e, err := openEmbedded(ctx, dir, kinds, log)
 		if !errors.Is(err, errLocked) || time.Now().After(end) || devAnswers(ctx, dir) {
 			return e, err
 		}
@@ -193,6 +190,10 @@ func runDev(ctx context.Context, s streams, env environment, cfg *config.Config,
 		level = "debug"
 	}
 	log := obs.NewLogger(s.err, level)
+	kinds, err := loadKinds(cfg, logKind(log))
+	if err != nil {
+		return err
+	}
 
 	// Listeners first: a port in use is the likeliest failure, and must leave
 	// nothing behind.
@@ -212,7 +213,7 @@ func runDev(ctx context.Context, s streams, env environment, cfg *config.Config,
 	}
 	defer func() { _ = probes.Close() }() // closed by its server as a rule
 
-	e, err := takeDataDir(ctx, o.dataDir, log)
+	e, err := takeDataDir(ctx, o.dataDir, kinds, log)
 	if err != nil {
 		return err
 	}

@@ -1,7 +1,6 @@
 package command
 
 import (
-	"log/slog"
 	"net"
 	"net/netip"
 	"net/url"
@@ -11,7 +10,6 @@ import (
 	"github.com/patchbay-dev/patchbay/internal/config"
 	"github.com/patchbay-dev/patchbay/internal/egress"
 	"github.com/patchbay-dev/patchbay/providers"
-	"github.com/patchbay-dev/patchbay/providers/builtin"
 )
 
 // network is a process's way to the hosts that tenants name.
@@ -64,11 +62,4 @@ func (u *upstreams) ownServers(cfg *config.Config) []string {
 	}
 	slices.Sort(own)
 	return slices.Compact(own)
-}
-
-// loadKinds returns every kind that this process knows: built in, compiled in and
-// declared. A declared file that cannot be used is logged with its line and
-// stops nothing else.
-func loadKinds(_ *config.Config, _ *slog.Logger) (*providers.Registry, error) {
-	return builtin.Registry()
 }

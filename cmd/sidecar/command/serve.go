@@ -138,7 +138,7 @@ func runServe(ctx context.Context, s streams, cfg *config.Config) error {
 		debug.SetGCPercent(collectAt)
 	}
 	log := obs.NewLogger(s.err, cfg.Log.Level)
-	kinds, err := loadKinds(cfg, log)
+	kinds, err := loadKinds(cfg, logKind(log))
 	if err != nil {
 		return err
 	}
