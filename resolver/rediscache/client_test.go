@@ -312,6 +312,15 @@ func TestUserAndPassword(t *testing.T) {
 	} else {
 		_ = sub.Close()
 	}
+	if err := c.PutToken(t.Context(), acme, "a", []byte("sealed"), time.Minute); err != nil {
+		t.Error(err)
+	}
+	if v, err := c.GetToken(t.Context(), acme, "a"); err != nil || string(v) != "sealed" {
+		t.Errorf("token %q, %v", v, err)
+	}
+	if mine, err := c.ClaimToken(t.Context(), acme, "c", time.Minute); err != nil || !mine {
+		t.Errorf("claim %v, %v", mine, err)
+	}
 	wrong := open(t, s, func(o *Options) { o.URL = url("wrong-canary") })
 	if err := wrong.Ping(t.Context()); fault.CodeOf(err) != fault.Unavailable || strings.Contains(fmt.Sprintf("%+v", err), "wrong-canary") {
 		t.Errorf("got %v", err)
