@@ -20,6 +20,8 @@ var dialling = map[string]string{
 	"internal/egress/dialer.go":      "every host that a tenant typed, as the policy allows; nobody else dials one",
 	"internal/egress/http.go":        "as internal/egress/dialer.go, over HTTP",
 	"providers/httpcall.go":          "sends on the client that it is given",
+	"providers/oauth/endpoint.go":    "wraps the transport that it is given, to see and bound what an issuer answers",
+	"providers/oauth/oauth.go":       "takes the client that reaches issuers; its transport is the egress policy's",
 	"providers/runtime.go":           "makes a client of the egress policy's transport, and of none where there is none",
 	"tenant/source.go":               "the key sets of issuers that the operator configured",
 	"tenant/verifier.go":             "as tenant/source.go",

@@ -1,0 +1,5 @@
+package oauth
+
+const holderPlan = "PATCHBAY_OAUTH_HOLDER"
+
+func holder(string) {}
