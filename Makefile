@@ -63,6 +63,7 @@ bench: setup ## Measure against the limit in the same run, and print it
 verify: ## Fail where formatting, go.mod or golden files are not as generated
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$unformatted" || { echo "$$unformatted"; echo "run: make fmt"; exit 1; }
 	$(GO) mod tidy -diff
+	$(GO) -C examples/gokind mod tidy -diff
 	$(GO) mod verify
 	$(GO) test ./providers/builtin -run Golden -count=1
 
