@@ -147,6 +147,52 @@ func inputs(t *testing.T) {
 	}
 }
 
+// What the guide shows is what is here: a reader copies it.
+func TestTheGuideShowsTheExamples(t *testing.T) {
+	t.Parallel()
+	guide := read(t, "../docs/provider-guide.md")
+	kinds := 0
+	for _, block := range blocks(guide, "yaml") {
+		kinds++
+		p, problems := httpkind.Parse("guide.yaml", []byte(block))
+		if p == nil {
+			t.Error(problems)
+		}
+	}
+	if kinds != 1 {
+		t.Errorf("%d kinds in the guide", kinds)
+	}
+	for _, block := range blocks(guide, "xml") {
+		if !strings.Contains(spaceless(read(t, "kinds/connector.xml")), spaceless(block)) {
+			t.Errorf("the record is not that of kinds/connector.xml:\n%s", block)
+		}
+	}
+	_, program, _ := strings.Cut(read(t, "gokind/main.go"), "package main")
+	if !strings.Contains(guide, "```go\npackage main"+program+"```") {
+		t.Error("the program is not gokind/main.go")
+	}
+}
+
+// blocks are the code blocks of a language.
+func blocks(markdown, language string) (found []string) {
+	for _, rest := range strings.Split(markdown, "\n```"+language+"\n")[1:] {
+		block, _, _ := strings.Cut(rest, "\n```")
+		found = append(found, block+"\n")
+	}
+	return found
+}
+
+func spaceless(s string) string { return strings.Join(strings.Fields(s), " ") }
+
+func read(t *testing.T, file string) string {
+	t.Helper()
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
 // build builds a main package from its folder, as its reader would.
 func build(t *testing.T, dir, pkg string) string {
 	t.Helper()
