@@ -17,7 +17,8 @@
 // are over (each process and token has its own moment in between) the first to
 // notice does this, while the old token is served:
 //
-//  1. It looks for a newer token in the shared cache.
+//  1. It looks for a newer token in the shared cache, then, where the grant's row
+//     says that there is one, in Vault.
 //  2. It takes the lease of the grant's row, or waits for who has it. The lease
 //     lasts more than twice the HTTP timeout and is kept alive until the end.
 //  3. It reads the grant again; whoever had the lease before may have left a fresh

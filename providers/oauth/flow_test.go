@@ -135,7 +135,7 @@ func TestOneFlight(t *testing.T) {
 		})
 	}
 	all.Wait()
-	if n := i.refreshed.Load(); n != 1 || w.grants.reads.Load() != reads+1 {
+	if n := i.refreshed.Load(); n != 1 || w.grants.reads.Load() != reads+2 {
 		t.Errorf("%d refreshes, %d reads", n, w.grants.reads.Load()-reads)
 	}
 }
@@ -626,6 +626,7 @@ func TestMemoryIsBounded(t *testing.T) {
 func TestAPanicFailsItsFlightOnly(t *testing.T) {
 	t.Parallel()
 	w, _, m := connected(t, time.Hour, true)
+	w.age(-time.Second)
 	stepping(m, "leased", func() { panic("canary") })
 	err := w.fails(m, providers.CodeInternal, fault.Internal)
 	if strings.Contains(err.Error(), "canary") {

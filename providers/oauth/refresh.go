@@ -34,6 +34,14 @@ func (m *Manager) refresh(f *flight) (token, *trouble) {
 	if t, ok := m.load(m.ctx, f, r.least); ok {
 		return t, nil
 	}
+	// A fleet without Redis, and a process that has just started, need no lease to
+	// read what is there.
+	if r.look(m.ctx) == nil {
+		if t, ok, _ := r.peek(m.ctx); ok {
+			m.publish(m.ctx, f, t)
+			return t, nil
+		}
+	}
 	t, ok, bad := r.acquire(m.ctx)
 	if ok || bad != nil {
 		return t, bad
@@ -350,16 +358,8 @@ func (r *refresh) await(ctx context.Context, end time.Time) (token, bool, *troub
 			t, ok, bad := r.without(ctx)
 			return t, ok, bad
 		}
-		if r.row.Version >= r.least && r.row.Status == connector.GrantActive {
-			// It is stored, and its holder busy with the rest.
-			g, bad := r.read(ctx)
-			if bad != nil {
-				return token{}, false, bad
-			}
-			if t := g.token; t.fresh(r.least, m.now()) {
-				m.Stats.GrantHits.Add(1)
-				return t, true, nil
-			}
+		if t, ok, bad := r.peek(ctx); ok || bad != nil {
+			return t, ok, bad
 		}
 		if free(r.row) {
 			return token{}, false, nil
@@ -368,6 +368,20 @@ func (r *refresh) await(ctx context.Context, end time.Time) (token, bool, *troub
 			return token{}, false, storage("another process is still at the refresh")
 		}
 	}
+}
+
+// peek reads the grant without the lease, where the row says that a version which
+// would do is stored. ok: its token needs no renewal yet.
+func (r *refresh) peek(ctx context.Context) (token, bool, *trouble) {
+	if r.row.Status != connector.GrantActive || r.row.Version < r.least {
+		return token{}, false, nil
+	}
+	g, bad := r.read(ctx)
+	if bad != nil || !g.token.fresh(r.least, r.m.now()) {
+		return token{}, false, bad
+	}
+	r.m.Stats.GrantHits.Add(1)
+	return g.token, true, nil
 }
 
 // without decides what is done when the lease store doesn't answer. A grant that
