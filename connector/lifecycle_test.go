@@ -376,9 +376,9 @@ func TestGrantsBelongToTheirClient(t *testing.T) {
 				continue
 			}
 			// No test clears that, only a consent.
-			w.tested(c.ID)
-			if got := w.get(c.ID); got.State != connector.StateNeedsReauthorization {
-				w.Errorf("%s: a test made it %s", what, got.State)
+			r := w.tested(c.ID)
+			if got := w.get(c.ID); got.State != connector.StateNeedsReauthorization || r.State != got.State {
+				w.Errorf("%s: a test made it %s and says %s", what, got.State, r.State)
 			}
 			out, err = w.svc.Update(w.ctx(), w.sc, c.ID, out.Connector.Version, connector.Edit{Secrets: secret.Map{"password": hidden("z")}})
 			w.ok(err)

@@ -353,6 +353,20 @@ func must[T any](v T, err error) func(w *world) T {
 	return func(w *world) T { w.Helper(); w.ok(err); return v }
 }
 
+// What is active stays whole.
+func TestActiveIsNeverIncomplete(t *testing.T) {
+	both(t, func(w *world) {
+		c := w.live("a", hq, false)
+		_, err := w.svc.Update(w.ctx(), w.sc, c.ID, c.Version, connector.Edit{Secrets: secret.Map{"password": {}}})
+		w.violations(err, "without its password", "/secrets/password required")
+		_, err = w.svc.Update(w.ctx(), w.sc, c.ID, c.Version, connector.Edit{Params: map[string]any{"host": nil}})
+		w.violations(err, "without its host", "/params/host required")
+		if got := w.get(c.ID); got.Version != c.Version {
+			w.Errorf("%+v", got)
+		}
+	})
+}
+
 // What an import brought stays remembered through every edit, for params and for
 // secrets, also for those that go.
 func TestEditsKeepWhatTheImportBrought(t *testing.T) {
@@ -548,6 +562,9 @@ func TestImportConfig(t *testing.T) {
 		c = out.Connector
 		if c.Params["note"].Value != "from the file" || c.Params["host"].Value != "one.example" || c.Params["port"].Value != int64(443) || c.Secrets["password"].Version != 1 {
 			w.Errorf("%+v", c)
+		}
+		if out, err = w.svc.ImportConfig(w.ctx(), w.sc, c.ID, c.Version, map[string]any{"note": nil, "token": nil}); err != nil || out.Connector.Params["note"].Value == nil {
+			w.Errorf("a file's null clears: %v", err)
 		}
 		_, err = w.svc.ImportConfig(w.ctx(), w.sc, c.ID, c.Version, map[string]any{"server": "two.example"})
 		w.violations(err, "another host", "/secrets/password secret_required")
