@@ -70,11 +70,12 @@ func newLab(version int) *lab {
 			{Name: "host", Aliases: []string{"server"}, Type: providers.Host, Required: true, AffectsConnection: true, BindsSecrets: []string{"password", "token"}},
 			{Name: "port", Type: providers.Port, Default: int64(443), AffectsConnection: true, BindsSecrets: []string{"password"}},
 			{Name: "tls", Type: providers.Bool, Default: true, BindsSecrets: []string{"password"}},
-			{Name: "mode", Type: providers.Enum, Default: "key", AffectsConnection: true, Options: []providers.Option{{Value: "key"}, {Value: "oauth"}}},
+			{Name: "mode", Type: providers.Enum, Default: "key", AffectsConnection: true, Options: []providers.Option{{Value: "key"}, {Value: "oauth"}, {Value: "machine"}}},
 			{Name: "client_id", Type: providers.String, VisibleWhen: &oauth, RequiredWhen: &oauth, AffectsConnection: true},
 			{Name: "region", Type: providers.String, Immutable: true},
 			{Name: "note", Type: providers.String},
 			{Name: "ratio", Type: providers.Number},
+			{Name: "proxy", Type: providers.Host, BindsSecrets: []string{"password"}}, // has no default
 		},
 		Secrets: []providers.Param{
 			{Name: "password", Type: providers.String, Required: true, AffectsConnection: true},
@@ -113,8 +114,11 @@ func (l *lab) Backend(ctx context.Context, c providers.Config) (providers.Backen
 }
 
 func (l *lab) OAuth(c providers.Config) (providers.OAuthApp, bool, error) {
-	if c.Text("mode") != "oauth" {
+	switch c.Text("mode") {
+	case "key":
 		return providers.OAuthApp{}, false, nil
+	case "machine":
+		return providers.OAuthApp{Flow: providers.FlowClientCredentials, ClientSecret: c.Secrets["password"], TokenURL: "https://" + c.Text("host") + "/token"}, true, nil
 	}
 	return providers.OAuthApp{Flow: providers.FlowConsent, ClientID: c.Text("client_id"), ClientSecret: c.Secrets["password"],
 		TokenURL: "https://" + c.Text("host") + "/token", Rotates: true}, true, nil
@@ -130,7 +134,7 @@ func (l *lab) TestConnection(ctx context.Context, c providers.Config, o provider
 	}
 	t := providers.NewTest(ctx, c, o)
 	t.Step("connect", func(context.Context) providers.Outcome { return providers.Good() })
-	if c.Text("mode") == "oauth" {
+	if c.Text("mode") != "key" {
 		t.Step("token", func(ctx context.Context) providers.Outcome {
 			_, err := c.Token(ctx)
 			return providers.TokenOutcome(err)
@@ -214,11 +218,18 @@ type mint struct {
 	away    error // of Revoke
 }
 
-func (m *mint) Source(ref connector.GrantRef, _ providers.OAuthApp) providers.TokenSource {
+func (m *mint) Source(ref connector.GrantRef, app providers.OAuthApp) providers.TokenSource {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.refs = append(m.refs, ref)
-	return minted{ref}
+	return minted{ref, app.Flow}
+}
+
+// last is the reference that the last token was asked for with.
+func (m *mint) last() connector.GrantRef {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.refs[len(m.refs)-1]
 }
 
 func (m *mint) Revoke(_ context.Context, ref connector.GrantRef, _ providers.OAuthApp) error {
@@ -231,10 +242,13 @@ func (m *mint) Revoke(_ context.Context, ref connector.GrantRef, _ providers.OAu
 	return nil
 }
 
-type minted struct{ ref connector.GrantRef }
+type minted struct {
+	ref  connector.GrantRef
+	flow providers.OAuthFlow
+}
 
 func (m minted) Token(context.Context) (providers.Token, error) {
-	if m.ref.GrantVersion == 0 {
+	if m.ref.GrantVersion == 0 && m.flow == providers.FlowConsent {
 		return providers.Token{}, &providers.TokenError{Code: providers.CodeConsentMissing,
 			Err: fault.New(fault.NeedsReauthorization, "no account is connected yet")}
 	}

@@ -373,7 +373,7 @@ func (w *work) prove(ctx context.Context, cfg providers.Config) (json.RawMessage
 		}
 		ref = &r
 	}
-	w.s.tokens(w.sc, w.provider, &cfg, ref)
+	w.s.tokens(w.sc, w.provider, &cfg, ref, !w.edited)
 	result, err := w.s.run(ctx, w.sc, w.next.ID, w.provider, cfg, TestOptions{Level: providers.LevelReach})
 	if err != nil {
 		return nil, err

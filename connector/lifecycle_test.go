@@ -425,6 +425,41 @@ func TestDraftsMintOnlyWithTheirOwnGrant(t *testing.T) {
 	})
 }
 
+// Tokens that are minted with secrets which are not stored are nobody else's.
+func TestUnstoredSecretsMintApart(t *testing.T) {
+	both(t, func(w *world) {
+		d := w.draft("a", hq)
+		d.Params["mode"] = "machine"
+		out, err := w.svc.Create(w.ctx(), w.sc, d)
+		w.ok(err)
+		c := out.Connector
+		own := connector.GrantRef{Tenant: acme, Connector: c.ID, Pin: c.Pin}
+		if w.tested(c.ID); w.mint.last() != own {
+			w.Errorf("the stored one's tokens come from %+v", w.mint.last())
+		}
+		for what, mints := range map[string]func() error{
+			"a draft": func() error {
+				_, err := w.svc.TestDraft(w.ctx(), w.sc, d, connector.ID{}, connector.TestOptions{})
+				return err
+			},
+			"a draft with an id": func() error {
+				d := connector.Draft{Params: d.Params, Secrets: secret.Map{"password": hidden("new")}}
+				_, err := w.svc.TestDraft(w.ctx(), w.sc, d, c.ID, connector.TestOptions{})
+				return err
+			},
+			"an edit that activates": func() error {
+				_, err := w.svc.Update(w.ctx(), w.sc, c.ID, c.Version, connector.Edit{Active: ptr(true), Secrets: secret.Map{"password": hidden("new")}})
+				return err
+			},
+		} {
+			w.ok(mints())
+			if ref := w.mint.last(); ref.Tenant != acme || ref.Connector == c.ID || ref.Pin == c.Pin {
+				w.Errorf("%s mints as %+v", what, ref)
+			}
+		}
+	})
+}
+
 func TestRevocation(t *testing.T) {
 	both(t, func(w *world) {
 		c := w.oauth("a")

@@ -35,9 +35,10 @@ func appOf(p providers.Provider, cfg providers.Config) (app providers.OAuthApp, 
 	return a.OAuth(cfg)
 }
 
-// tokens gives cfg its tokens, where its kind mints any. They come from ref; nil:
-// nothing is stored that they could come from, which is said when one is asked for.
-func (s *Service) tokens(sc Scope, p providers.Provider, cfg *providers.Config, ref *GrantRef) {
+// tokens gives cfg its tokens, where its kind mints any. ref addresses the stored
+// connector; nil: there is none that they could come from. stored tells that cfg is
+// what is stored under ref's pin.
+func (s *Service) tokens(sc Scope, p providers.Provider, cfg *providers.Config, ref *GrantRef, stored bool) {
 	app, mints, err := appOf(p, *cfg)
 	switch {
 	case err != nil:
@@ -45,11 +46,12 @@ func (s *Service) tokens(sc Scope, p providers.Provider, cfg *providers.Config, 
 	case !mints:
 	case s.o.Tokens == nil:
 		cfg.Tokens = noTokens{providers.CodeNoNetwork, fault.New(fault.Unavailable, "access tokens are not available in this process")}
-	case ref != nil:
+	case ref != nil && (stored || app.Flow == providers.FlowConsent):
 		cfg.Tokens = s.o.Tokens.Source(*ref, app)
 	case app.Flow != providers.FlowConsent:
-		// Nothing of a draft may be kept where a connector's tokens are, or be
-		// answered from there: its reference is one that nobody else has.
+		// What is minted with secrets that are not stored may not be kept where the
+		// connector's tokens are, nor be answered from there, or a wrong secret would
+		// pass its test: the reference is one that nobody else has.
 		cfg.Tokens = s.o.Tokens.Source(GrantRef{Tenant: sc.Tenant, Connector: NewID(), Pin: s.o.NewPin()}, app)
 	}
 }

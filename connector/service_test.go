@@ -419,6 +419,7 @@ func TestBoundSecrets(t *testing.T) {
 			"another port":              {map[string]any{"port": 8443}, []string{"password"}},
 			"a cleared port":            {map[string]any{"port": nil}, []string{"password"}},
 			"without tls":               {map[string]any{"tls": false}, []string{"password"}},
+			"where there was none":      {map[string]any{"proxy": "evil.example"}, []string{"password"}},
 			"the same":                  {map[string]any{"host": "one.example", "port": 444, "tls": true}, nil},
 		} {
 			d := w.draft(name, hq)

@@ -134,7 +134,7 @@ func (s *Service) RunTest(ctx context.Context, sc Scope, id ID, o TestOptions) (
 	var result TestResult
 	switch fault.CodeOf(err) {
 	case "":
-		s.tokens(sc, p, &cfg, &ref)
+		s.tokens(sc, p, &cfg, &ref, true)
 		if result, err = s.run(ctx, sc, c.ID, p, cfg, o); err != nil {
 			return TestResult{}, err
 		}
@@ -303,7 +303,7 @@ func (s *Service) TestDraft(ctx context.Context, sc Scope, d Draft, id ID, o Tes
 	if w.unbind {
 		ref = nil // the consent was given to another client
 	}
-	s.tokens(sc, w.provider, &cfg, ref)
+	s.tokens(sc, w.provider, &cfg, ref, false)
 	// The audit comes first: a test reaches out, and at its last level it writes.
 	target := id.String()
 	if id.IsZero() {
