@@ -151,7 +151,7 @@ func TestHeldWhileDueNeverPastItsEnd(t *testing.T) {
 	held := w.stored().Values[grantAccess]
 	// A cold memory asks the issuer first: the token there is due. What it holds then
 	// is put there as a process would have it that read it in time.
-	m.hold1(w, held)
+	m.holdStored(w)
 	end := time.Now()
 	for {
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
@@ -177,8 +177,8 @@ func TestHeldWhileDueNeverPastItsEnd(t *testing.T) {
 	}
 }
 
-// hold1 puts what Vault has into memory.
-func (m *Manager) hold1(w *world, _ secret.Value) {
+// holdStored puts what Vault has into memory.
+func (m *Manager) holdStored(w *world) {
 	g, _ := grantOf(w.stored())
 	e := m.entry(keyOf(w.ref, w.app))
 	e.mu.Lock()

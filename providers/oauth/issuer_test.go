@@ -274,3 +274,12 @@ func answersWith(status int, body string) http.HandlerFunc {
 		_, _ = io.Copy(w, strings.NewReader(body))
 	}
 }
+
+// answered is a hook that answers with a status, and counts.
+func answered(status int, n *atomic.Int64) func(http.ResponseWriter, *http.Request) bool {
+	return func(w http.ResponseWriter, _ *http.Request) bool {
+		n.Add(1)
+		w.WriteHeader(status)
+		return true
+	}
+}

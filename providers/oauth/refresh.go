@@ -34,15 +34,18 @@ func (m *Manager) refresh(f *flight) (token, *trouble) {
 	if t, ok := m.load(m.ctx, f, r.least); ok {
 		return t, nil
 	}
-	// A fleet without Redis, and a process that has just started, need no lease to
-	// read what is there.
-	if r.look(m.ctx) == nil {
-		if t, ok, _ := r.peek(m.ctx); ok {
-			m.publish(m.ctx, f, t)
-			return t, nil
-		}
+	var t token
+	var ok bool
+	bad := r.look(m.ctx)
+	if bad != nil {
+		t, ok, bad = r.without(m.ctx)
+	} else if t, ok, _ = r.peek(m.ctx); ok {
+		// A fleet without Redis, and a process that has just started, need no lease to
+		// read what is there.
+		m.publish(m.ctx, f, t)
+	} else {
+		t, ok, bad = r.acquire(m.ctx)
 	}
-	t, ok, bad := r.acquire(m.ctx)
 	if ok || bad != nil {
 		return t, bad
 	}
