@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"hash/fnv"
 	"log/slog"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -107,6 +108,10 @@ func (r *Retester) OutagesNow() int64 { return r.outages.now(time.Now()) }
 // Run tests until ctx ends, then waits for the tests under way.
 func (r *Retester) Run(ctx context.Context) error {
 	defer r.pending.Wait()
+	// Replicas that start together would come to every tenant together.
+	if err := sleep(ctx, rand.N(r.o.Period/visits)); err != nil {
+		return err
+	}
 	for {
 		if err := r.round(ctx); err != nil {
 			return err
