@@ -48,7 +48,7 @@ func LoadDir(dir string, taken ...providers.Provider) (kinds []providers.Provide
 		// The registry knows what clashes; asked file by file it blames the right one.
 		all := append(append(taken[:len(taken):len(taken)], kinds...), p)
 		if _, err := providers.NewRegistry(all...); err != nil {
-			problems = append(problems, Problem{File: file, Line: 1, Column: 1, Path: "kind", Message: err.Error()})
+			problems = append(problems, Problem{File: file, Line: 1, Column: 1, Path: "kind", Message: strings.ReplaceAll(err.Error(), "\n", "; ")})
 			continue
 		}
 		kinds = append(kinds, p)

@@ -197,7 +197,7 @@ func (s *step) judge(a answer, v values, sent bool) providers.Outcome {
 		if !f.When.holds(a, v) || !f.Unless.empty() && f.Unless.holds(a, v) {
 			continue
 		}
-		hint, missing := f.Hint.raw(v)
+		hint, missing := f.Hint.quoted(v)
 		if missing != "" {
 			hint = ""
 		}

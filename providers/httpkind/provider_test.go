@@ -75,7 +75,7 @@ func TestValuesAreEscapedForWhereTheyStand(t *testing.T) {
 	const evil = `a/../b?c=d#e&f="g"%2e; \ é`
 	v := serve(t, answer(200, `{"ok":true,"list":["a","b"],"at":{"x":1}}`, "X-Version", "v2"))
 	p := bound(t, everything(t), nil)
-	c := decode(t, p, input(map[string]any{"base_url": v.URL + "/root/?keep=1", "room": evil, "note": "/sub/path", "headers": map[string]any{"X-Mine": evil}}, "api_key", canary))
+	c := decode(t, p, input(map[string]any{"base_url": v.URL + "/root/?keep=1", "room": evil, "note": "/sub/pa?th", "headers": map[string]any{"X-Mine": evil}}, "api_key", canary))
 	r := report(t, p, c, 2)
 	if !r.OK {
 		t.Fatal(providertest.Render(r))
@@ -91,13 +91,13 @@ func TestValuesAreEscapedForWhereTheyStand(t *testing.T) {
 	if ping.method != "PUT" || ping.uri != "/root/ping?keep=1" || ping.body != "a="+query || ping.header.Get("X-Key") != "" {
 		t.Errorf("the first request is %+v", ping)
 	}
-	if want := "/root/rooms/" + escaped + "/sub/path?keep=1&note=%2Fsub%2Fpath&room=" + query; room.uri != want {
+	if want := "/root/rooms/" + escaped + "/sub/pa%3Fth?keep=1&note=%2Fsub%2Fpa%3Fth&room=" + query; room.uri != want {
 		t.Errorf("the URL is\n%s, not\n%s", room.uri, want)
 	}
 	if h := room.header; h.Get("X-Key") != "Key "+canary || h.Get("X-Room") != evil || h.Get("X-Mine") != evil || h.Get("Content-Type") != "application/json" {
 		t.Errorf("the headers are %v", h)
 	}
-	const body = `{"list":["/sub/path","x"],"note":"/sub/path","on":true,"room":"a/../b?c=d#e\u0026f=\"g\"%2e; \\ é",` +
+	const body = `{"list":["/sub/pa?th","x"],"note":"/sub/pa?th","on":true,"room":"a/../b?c=d#e\u0026f=\"g\"%2e; \\ é",` +
 		`"said":"it is \"a/../b?c=d#e\u0026f=\"g\"%2e; \\ é\"","tags":["a","b"],"three":3}`
 	if room.body != body {
 		t.Errorf("the body is\n%s, not\n%s", room.body, body)

@@ -179,8 +179,8 @@ func (t *target) address(rt providers.Runtime, kind providers.Kind, v values) (*
 	return u, ""
 }
 
-// escaped renders the path. A value that would be read as "here" or "one up"
-// could leave the path that the file states.
+// escaped renders the path. A part that would be read as "here" or "one up" could
+// leave the path that the file states.
 func (t *target) escaped(v values) (text, problem string) {
 	var b strings.Builder
 	for _, p := range t.tail {
@@ -197,9 +197,6 @@ func (t *target) escaped(v values) (text, problem string) {
 		case p.plus:
 			value = "/" + strings.TrimLeft(value, "/")
 			for segment := range strings.SplitSeq(value[1:], "/") {
-				if segment == "." || segment == ".." {
-					return "", "The value of " + p.name + " must not contain . or .. as a part."
-				}
 				b.WriteString("/" + url.PathEscape(segment))
 			}
 		default:
@@ -208,7 +205,7 @@ func (t *target) escaped(v values) (text, problem string) {
 	}
 	for segment := range strings.SplitSeq(b.String(), "/") {
 		if segment == "." || segment == ".." {
-			return "", "A value in the address must not be . or .."
+			return "", "The address must not have . or .. as a part of its path."
 		}
 	}
 	return b.String(), ""

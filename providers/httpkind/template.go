@@ -137,6 +137,14 @@ func (v values) holds(c *providers.Condition) bool { return c.Holds(v.value) }
 
 // raw substitutes without escaping. missing is the first name without a value.
 func (t *template) raw(v values) (text, missing string) {
+	return t.render(v, func(s string) string { return s })
+}
+
+// quoted substitutes for a sentence: what an admin typed may be long, or have
+// lines.
+func (t *template) quoted(v values) (text, missing string) { return t.render(v, providers.Quote) }
+
+func (t *template) render(v values, escape func(string) string) (text, missing string) {
 	var b strings.Builder
 	for _, p := range t.parts {
 		if p.name == "" {
@@ -147,7 +155,7 @@ func (t *template) raw(v values) (text, missing string) {
 		if !ok {
 			return "", p.name
 		}
-		b.WriteString(s)
+		b.WriteString(escape(s))
 	}
 	return b.String(), ""
 }
