@@ -13,6 +13,7 @@ import (
 	"github.com/patchbay-dev/patchbay/internal/fault"
 	"github.com/patchbay-dev/patchbay/internal/secret"
 	"github.com/patchbay-dev/patchbay/providers"
+	"github.com/patchbay-dev/patchbay/resolver"
 	"github.com/patchbay-dev/patchbay/tenant"
 )
 
@@ -358,6 +359,7 @@ func TestGrantsBelongToTheirClient(t *testing.T) {
 			"a client secret":  {connector.Edit{Secrets: secret.Map{"password": hidden("x")}}, false, connector.StateUntested},
 			"another client":   {connector.Edit{Params: map[string]any{"client_id": "client-2"}}, true, connector.StateNeedsReauthorization},
 			"a token endpoint": {connector.Edit{Params: map[string]any{"host": "x.example"}, Secrets: secret.Map{"password": hidden("y")}}, true, connector.StateNeedsReauthorization},
+			"where it is used": {connector.Edit{Params: map[string]any{"proxy": "x.example"}, Secrets: secret.Map{"password": hidden("y")}}, true, connector.StateNeedsReauthorization},
 			"no consent":       {connector.Edit{Params: map[string]any{"mode": "key"}}, true, connector.StateUntested},
 		} {
 			c := w.oauth(what)
@@ -390,6 +392,73 @@ func TestGrantsBelongToTheirClient(t *testing.T) {
 				w.Errorf("%s: a consent made it %s", what, got.State)
 			}
 		}
+	})
+}
+
+// A build without the kind can still take its connectors out of use.
+func TestKindThatIsGone(t *testing.T) {
+	both(t, func(w *world) {
+		c := w.live("a", hq, true)
+		kinds, err := providers.NewRegistry(plain{})
+		w.ok(err)
+		svc := w.service(func(o *connector.ServiceOptions) { o.Kinds = kinds })
+		_, err = svc.TestConnection(w.ctx(), w.sc, c.ID, connector.TestOptions{})
+		w.code(err, fault.Unavailable, "test")
+		_, err = svc.Update(w.ctx(), w.sc, c.ID, c.Version, connector.Edit{Params: map[string]any{"note": "x"}})
+		w.code(err, fault.Unavailable, "edit")
+		if s := svc.SecretStatuses(&c); !s["password"].Configured {
+			w.Errorf("%+v", s)
+		}
+		out, err := svc.Update(w.ctx(), w.sc, c.ID, c.Version, connector.Edit{Name: ptr("renamed")})
+		w.ok(err)
+		out, err = svc.Deactivate(w.ctx(), w.sc, c.ID, connector.DeactivateOptions{Version: out.Connector.Version, Revoke: true, Handover: connector.Handover{AllowNoDefault: true}})
+		w.ok(err)
+		_, err = svc.Activate(w.ctx(), w.sc, c.ID, connector.ActivateOptions{Force: true, Reason: "r"})
+		w.code(err, fault.Unavailable, "activate")
+		_, err = svc.Delete(w.ctx(), w.sc, c.ID, connector.DeleteOptions{Version: out.Connector.Version})
+		w.ok(err)
+	})
+}
+
+// Resolve refuses what a data plane refuses, by the same codes.
+func TestResolveIsTheDataPlanes(t *testing.T) {
+	both(t, func(w *world) {
+		same := func(what string, want fault.Code) {
+			w.Helper()
+			kinds, err := providers.NewRegistry(w.lab, plain{})
+			w.ok(err)
+			plane, err := resolver.New(resolver.Options{Database: w.store, Secrets: w.secrets, Kinds: kinds, Tokens: w.mint})
+			w.ok(err)
+			a, theirs := plane.Resolve(w.ctx(), resolver.Slot{Tenant: acme, Organization: hq, Category: providers.Storage}, 0)
+			res, ours := w.svc.Resolve(w.ctx(), w.sc, hq, providers.Storage)
+			if fault.CodeOf(theirs) != want || fault.CodeOf(ours) != want || want == "" && a.Revision != res.Revision {
+				w.Errorf("%s: the data plane says %v, the service %v", what, theirs, ours)
+			}
+		}
+		same("nothing", fault.NoDefaultConnector)
+		c := w.oauth("a")
+		w.alter(c.ID, func(c *connector.Connector) { c.Active, c.Default = true, true })
+		same("a default", "")
+		settle := func(version int64, status connector.GrantStatus) {
+			w.Helper()
+			_, err := w.store.SettleGrant(w.ctx(), acme, c.ID, version, status)
+			w.ok(err)
+		}
+		settle(1, connector.GrantNeedsReauthorization)
+		same("a refused grant", fault.NeedsReauthorization)
+		settle(2, connector.GrantActive)
+		w.alter(c.ID, func(c *connector.Connector) { c.State = connector.StateNeedsReauthorization })
+		same("a grant that lives again", "")
+		w.change(func(ctx context.Context, tx connector.TenantTx) error { return tx.DeleteGrant(ctx, c.ID) })
+		same("no grant", fault.NeedsReauthorization)
+		w.change(func(ctx context.Context, tx connector.TenantTx) error {
+			return tx.PutOrganization(ctx, connector.Organization{ID: hq, Name: "HQ"})
+		})
+		same("a deactivated organization", fault.PermissionDenied)
+		w.change(func(ctx context.Context, tx connector.TenantTx) error {
+			return tx.UpdateTenant(ctx, func(t *connector.Tenant) error { t.Status = connector.StatusSuspended; return nil })
+		})
+		same("a suspended tenant", fault.TenantSuspended)
 	})
 }
 

@@ -341,6 +341,13 @@ func (w *work) changed(schema *providers.Schema) (changed []string) {
 	return changed
 }
 
+// moved tells whether a param changed that says where something secret is sent.
+func (w *work) moved(schema *providers.Schema) bool {
+	return slices.ContainsFunc(w.changed(schema), func(name string) bool {
+		return len(schema.BoundSecrets(name)) > 0 || slices.Contains(schema.Egress.FromParams, name)
+	})
+}
+
 // cleared are the secrets that in clears, by canonical name.
 func cleared(schema *providers.Schema, in input, given providers.Input) (list []string) {
 	for name, v := range in.secrets {
@@ -444,8 +451,9 @@ func (w *work) restateFrom(schema *providers.Schema) {
 		}
 		w.consents = after != client{}
 		// A refresh token works with the client that it was given to, and must not be
-		// sent to the token endpoint of another.
-		w.unbind = before != client{} && before != after
+		// sent to the token endpoint of another; nor may its access tokens be sent to
+		// another place than the one that was consented to.
+		w.unbind = before != client{} && (before != after || w.moved(schema))
 		affects = affects || w.unbind
 	}
 	switch {
