@@ -80,7 +80,7 @@ func (c *compiler) validate() {
 		return
 	}
 	errs := []error{err}
-	if many, ok := errors.Unwrap(err).(interface{ Unwrap() []error }); ok { //nolint:errorlint // the joined error itself is wanted, not one of its parts
+	if many, ok := errors.Unwrap(err).(interface{ Unwrap() []error }); ok {
 		errs = many.Unwrap()
 	}
 	for _, e := range errs {

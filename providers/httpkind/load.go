@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/patchbay-dev/patchbay/providers"
@@ -46,7 +47,7 @@ func LoadDir(dir string, taken ...providers.Provider) (kinds []providers.Provide
 			continue
 		}
 		// The registry knows what clashes; asked file by file it blames the right one.
-		all := append(append(taken[:len(taken):len(taken)], kinds...), p)
+		all := append(slices.Concat(taken, kinds), p)
 		if _, err := providers.NewRegistry(all...); err != nil {
 			problems = append(problems, Problem{File: file, Line: 1, Column: 1, Path: "kind", Message: strings.ReplaceAll(err.Error(), "\n", "; ")})
 			continue
@@ -70,7 +71,7 @@ func read(file string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }() // only read from
 	return io.ReadAll(io.LimitReader(f, fileLimit+1))
 }
 

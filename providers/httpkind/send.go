@@ -227,7 +227,7 @@ func (p *Provider) reach(ctx context.Context, s *step, v values) providers.Outco
 	if err != nil {
 		return providers.NetworkOutcome(err)
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }() // nothing was sent
 	if u.Scheme == "http" {
 		return providers.Warned(providers.CodeUnencrypted, "")
 	}

@@ -133,7 +133,7 @@ func (d *decoder) port(t *target, parts *[]part, kinds map[string]providers.Type
 
 // address renders the URL. The problem is for the admin; it repeats no value.
 func (t *target) address(rt providers.Runtime, kind providers.Kind, v values) (*url.URL, string) {
-	base := ""
+	var base string
 	switch {
 	case t.origin != "":
 		base = rt.Endpoint(kind, t.purpose, t.origin)

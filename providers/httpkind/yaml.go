@@ -145,7 +145,7 @@ func (d *decoder) value(path string, n ast.Node, v reflect.Value) {
 	case *ast.NullNode:
 		return // a key with nothing below it, as left by commenting lines out
 	}
-	if own, ok := v.Addr().Interface().(fromNode); ok {
+	if own, ok := reflect.TypeAssert[fromNode](v.Addr()); ok {
 		own.fromNode(d, path, n)
 		return
 	}

@@ -78,7 +78,7 @@ var ways = map[string]struct {
 		u, p, ok := r.BasicAuth()
 		return ok && u == "acme" && p == canary
 	}},
-	"a header": {map[string]any{"auth": "header"}, []string{"api_key"}, func(r *http.Request) bool { return r.Header.Get("X-API-Key") == canary }},
+	"a header": {map[string]any{"auth": "header"}, []string{"api_key"}, func(r *http.Request) bool { return r.Header.Get("X-Api-Key") == canary }},
 	"a header of another name": {map[string]any{"auth": "header", "header_name": "Authorization"}, []string{"api_key"},
 		func(r *http.Request) bool { return r.Header.Get("Authorization") == canary }},
 	"the query": {map[string]any{"auth": "query", "query_name": "key"}, []string{"api_key"}, func(r *http.Request) bool {

@@ -1,6 +1,7 @@
 package graphmail_test
 
 import (
+	"maps"
 	"net/http"
 	"slices"
 	"testing"
@@ -16,9 +17,7 @@ const clientSecret = "canary~client.secret"
 
 func input(params map[string]any) providers.Input {
 	p := map[string]any{"client_id": "11111111-2222-3333-4444-555555555555"}
-	for name, v := range params {
-		p[name] = v
-	}
+	maps.Copy(p, params)
 	return providers.Input{Params: p, Secrets: secret.Map{"client_secret": secret.New(clientSecret)}}
 }
 

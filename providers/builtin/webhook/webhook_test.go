@@ -134,15 +134,15 @@ func TestSignatures(t *testing.T) {
 	}
 	standard := func(key []byte) func(http.Header, string) bool {
 		return func(h http.Header, body string) bool {
-			at, err := strconv.ParseInt(h.Get("webhook-timestamp"), 10, 64)
-			if err != nil || time.Since(time.Unix(at, 0)).Abs() > time.Minute || h.Get("webhook-id") == "" {
+			at, err := strconv.ParseInt(h.Get("Webhook-Timestamp"), 10, 64)
+			if err != nil || time.Since(time.Unix(at, 0)).Abs() > time.Minute || h.Get("Webhook-Id") == "" {
 				return false
 			}
-			return h.Get("webhook-signature") == "v1,"+base64.StdEncoding.EncodeToString(mac(key, h.Get("webhook-id")+"."+h.Get("webhook-timestamp")+"."+body))
+			return h.Get("Webhook-Signature") == "v1,"+base64.StdEncoding.EncodeToString(mac(key, h.Get("Webhook-Id")+"."+h.Get("Webhook-Timestamp")+"."+body))
 		}
 	}
 	none := func(h http.Header, _ string) bool {
-		return h.Get("webhook-signature") == "" && h.Get("X-Hub-Signature-256") == ""
+		return h.Get("Webhook-Signature") == "" && h.Get("X-Hub-Signature-256") == ""
 	}
 	for name, tt := range map[string]struct {
 		params   map[string]any
@@ -152,7 +152,7 @@ func TestSignatures(t *testing.T) {
 		"a key in base64": {nil, key(encodedKey), standard([]byte("canary-of-thirty-two-random-byte"))},
 		"a key as it is":  {nil, key(plainKey), standard([]byte(plainKey))},
 		"as GitHub": {map[string]any{"signature": "hmac_sha256", "method": "PUT"}, key(plainKey), func(h http.Header, body string) bool {
-			return h.Get("X-Hub-Signature-256") == "sha256="+hex.EncodeToString(mac([]byte(plainKey), body)) && h.Get("webhook-id") == ""
+			return h.Get("X-Hub-Signature-256") == "sha256="+hex.EncodeToString(mac([]byte(plainKey), body)) && h.Get("Webhook-Id") == ""
 		}},
 		"no key": {nil, nil, none},
 	} {
