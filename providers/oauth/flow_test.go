@@ -653,7 +653,12 @@ func TestCloseLeavesNothing(t *testing.T) {
 		t.Error("what was broken off is not told")
 	}
 	close(release)
+	faults := m.Stats.LeaseFaults.Load()
+	m.forget(func(key) bool { return true })
 	w.fails(m, providers.CodeStorageDown, fault.Unavailable)
+	if m.Stats.LeaseFaults.Load() != faults {
+		t.Error("a closed Manager began another refresh")
+	}
 	m.o.Client.CloseIdleConnections()
 	goleak.VerifyNone(t, before, goleak.IgnoreAnyFunction("net/http/httptest.(*Server).goServe.func1"),
 		goleak.IgnoreAnyFunction("net/http.(*conn).serve"), goleak.IgnoreAnyFunction("net/http.(*persistConn).writeLoop"),

@@ -58,16 +58,16 @@ func (m *Manager) mint(f *flight) (token, *trouble) {
 
 // claim takes the turn to ask the issuer, in the fleet's shared cache. ok: another
 // had it, and here is what it brought. Without a cache, and when who has the turn
-// brings nothing in time, everybody asks.
-func (m *Manager) claim(ctx context.Context, f *flight, version int64) (token, bool) {
+// brings nothing in time, everybody asks. versions are those that the token may have.
+func (m *Manager) claim(ctx context.Context, f *flight, versions ...int64) (token, bool) {
 	if _, ok := m.cacheKey(ctx); !ok {
 		return token{}, false
 	}
 	// One claim per token that is to be replaced: the claims of its successors are
 	// not in each other's way.
-	name, live := nameOf(f, shareClaim, max(version, f.old.issued.UnixMilli())), m.o.HTTPTimeout+time.Second
+	name, live := nameOf(f, shareClaim, max(versions[0], f.old.issued.UnixMilli())), m.o.HTTPTimeout+time.Second
 	if f.old.issued.IsZero() {
-		name = nameOf(f, shareClaim, version)
+		name = nameOf(f, shareClaim, versions[0])
 	}
 	mine, err := m.o.Cache.ClaimToken(ctx, f.key.tenant, name, live)
 	if err != nil {
@@ -78,8 +78,10 @@ func (m *Manager) claim(ctx context.Context, f *flight, version int64) (token, b
 		if !sleep(ctx, 50*time.Millisecond+jittered(150*time.Millisecond)) {
 			break
 		}
-		if t, ok := m.load(ctx, f, version); ok {
-			return t, true
+		for _, version := range versions {
+			if t, ok := m.load(ctx, f, version); ok {
+				return t, true
+			}
 		}
 		if m.pausedBy(ctx, f) != nil {
 			break

@@ -91,10 +91,9 @@ func TestAServiceAccountThatIsRefused(t *testing.T) {
 	m := w.manager(nil)
 	_, err := w.source(m).Token(t.Context())
 	e, ok := errors.AsType[*providers.TokenError](err)
-	if !ok || fault.CodeOf(err) != fault.Unavailable || strings.Contains(err.Error(), "eyJ") {
+	if !ok || e.Code != providers.CodeAuthFailed || fault.CodeOf(err) != fault.Unavailable || strings.Contains(err.Error(), "eyJ") {
 		t.Fatal(err)
 	}
-	t.Log(e.Code)
 	// Google's own words for a key that was deleted.
 	s := newScripted(t, answersWith(400, `{"error":"invalid_grant","error_description":"Invalid JWT Signature."}`))
 	w.app.TokenURL = s.URL

@@ -403,6 +403,7 @@ func (r *refresh) without(ctx context.Context) (token, bool, *trouble) {
 		return token{}, false, &trouble{class: ours, code: providers.CodeStorageDown,
 			err: fault.New(fault.Unavailable, "the lease of the refresh could not be taken")}
 	}
-	t, ok := r.m.claim(ctx, r.f, r.least)
+	// Who holds nothing knows the version that is there, and the next may be made.
+	t, ok := r.m.claim(ctx, r.f, r.least, r.least+1)
 	return t, ok, nil
 }
