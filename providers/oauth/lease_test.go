@@ -17,15 +17,18 @@ import (
 func quick(o *Options) { o.HTTPTimeout = 200 * time.Millisecond }
 
 // suspend lets a manager's lease run out at a step, as a suspended process' does,
-// until go is closed.
-func (w *world) suspend(m *Manager, step string) (there, resume chan struct{}) {
-	there, resume = make(chan struct{}), make(chan struct{})
-	stepping(m, step, func() {
-		w.lease.down.Store(true) // its renewals come to nothing
-		close(there)
-		<-resume
-	})
-	return there, resume
+// until resume is called.
+func (w *world) suspend(m *Manager, step string) (there <-chan struct{}, resume func()) {
+	return w.pause(m, step, func() { w.lease.down.Store(true) }) // its renewals come to nothing
+}
+
+// pause holds a refresh at a step.
+func (w *world) pause(m *Manager, step string, then func()) (there <-chan struct{}, resume func()) {
+	reached, gone := make(chan struct{}), make(chan struct{})
+	resume = sync.OnceFunc(func() { close(gone) })
+	w.Cleanup(resume) // before the manager's own, which waits for the refresh
+	stepping(m, step, func() { then(); close(reached); <-gone })
+	return reached, resume
 }
 
 func TestALeaseIsKeptAlive(t *testing.T) {
@@ -33,8 +36,7 @@ func TestALeaseIsKeptAlive(t *testing.T) {
 	w, _, _ := connected(t, time.Hour, true)
 	w.age(-time.Second)
 	m := w.manager(quick)
-	there, resume := make(chan struct{}), make(chan struct{})
-	stepping(m, "read", func() { close(there); <-resume })
+	there, resume := w.pause(m, "read", func() {})
 	go func() { _, _ = w.source(m).Token(within(t, 20*time.Second)) }()
 	<-there
 	first := w.row()
@@ -45,7 +47,7 @@ func TestALeaseIsKeptAlive(t *testing.T) {
 		}
 		return row.At.Sub(first.At) > 3*m.lease
 	})
-	close(resume)
+	resume()
 	w.ask(m)
 }
 
@@ -64,7 +66,7 @@ func TestALostLeaseIsNoticed(t *testing.T) {
 		return err == nil && got
 	})
 	w.lease.down.Store(false)
-	close(resume)
+	resume()
 	if err := <-done; fault.CodeOf(err) != fault.Unavailable {
 		t.Error(err)
 	}
@@ -92,7 +94,7 @@ func TestASuspendedHolderHeals(t *testing.T) {
 		t.Fatalf("%+v", row)
 	}
 	w.lease.down.Store(false)
-	close(resume)
+	resume()
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
