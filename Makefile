@@ -15,7 +15,7 @@ RACY := ./resolver ./httpapi ./tenant ./connector/sqlite ./vault/sealed
 # the stacks of all goroutines instead of with the machine.
 TEST := $(GO) test -timeout 20m
 
-.PHONY: help setup build test test-fast test-race race lint fmt golden bench verify check
+.PHONY: help setup build test test-fast test-race race lint fmt golden soak bench verify check
 
 help: ## Show this help
 	@grep -hE '^[a-zA-Z_-]+:.*?## ' $(MAKEFILE_LIST) | sort | awk -F ':.*?## ' '{printf "  %-10s %s\n", $$1, $$2}'
@@ -55,6 +55,9 @@ $(GOLANGCI):
 
 golden: ## Rewrite the golden files from the code
 	$(GO) test ./providers/builtin -run Golden -count=1 -update
+
+soak: setup ## Watch fleets and outages for 20 token lifetimes of 5 s: about 5 minutes
+	PATCHBAY_SOAK=1 $(TEST) -count=1 -v -run 'TestAFleetRefreshesOnce|TestTheIssuerAway' ./providers/oauth
 
 bench: setup ## Measure against the limit in the same run, and print it
 	$(GO) run ./bench

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/cookiejar"
 	"net/http/httptest"
@@ -179,9 +180,7 @@ func (i *issuer) serve(inner http.Handler, w http.ResponseWriter, r *http.Reques
 	if f := i.after.Load(); f != nil && (*f)(w, r) {
 		return
 	}
-	for name, v := range rec.Header() {
-		w.Header()[name] = v
-	}
+	maps.Copy(w.Header(), rec.Header())
 	w.WriteHeader(rec.Code)
 	_, _ = w.Write(rec.Body.Bytes())
 }

@@ -255,4 +255,4 @@ func (m *Manager) forget(which func(key) bool) {
 }
 
 // jittered is d, less up to half of it.
-func jittered(d time.Duration) time.Duration { return d/2 + rand.N(d/2+1) }
+func jittered(d time.Duration) time.Duration { return d/2 + rand.N(d/2+1) } //nolint:gosec // G404: a delay is no secret
