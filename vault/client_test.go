@@ -2,6 +2,7 @@ package vault_test
 
 import (
 	"context"
+	"encoding/base64"
 	"log/slog"
 	"strings"
 	"sync"
@@ -336,5 +337,47 @@ func TestDeadlineWhileWaitingForASlot(t *testing.T) {
 	stop()
 	if err := <-first; fault.CodeOf(err) != fault.DeadlineExceeded {
 		t.Fatalf("cancelled in flight: %v", err)
+	}
+}
+
+func TestCacheKey(t *testing.T) {
+	t.Parallel()
+	s := sharedServer(t)
+	mount := s.kv(t)
+	c := openClient(t, s, mount, vault.Auth{Method: vault.AuthToken, TokenFile: file(t, t.TempDir(), "token", s.root)})
+	ready(t, c)
+	write := func(fields object) { s.admin(t, "POST", mount+"/data/patchbay/cache-key", object{"data": fields}) }
+	_, _, err := c.CacheKey(t.Context(), "patchbay/cache-key")
+	if fault.CodeOf(err) != fault.Unavailable {
+		t.Errorf("never written: %v", err)
+	}
+	canary := strings.Repeat("canary-of-a-key-", 2)
+	write(object{"key": base64.StdEncoding.EncodeToString([]byte(canary)) + "\n"})
+	id, key, err := c.CacheKey(t.Context(), "patchbay/cache-key")
+	if err != nil || id != "v1" || key.Reveal() != canary {
+		t.Fatalf("%s %v %v", id, key, err)
+	}
+	for name, fields := range map[string]object{
+		"short": {"key": base64.StdEncoding.EncodeToString([]byte("canary"))}, "no base64": {"key": canary + "!"},
+		"another field": {"value": canary}, "a number": {"key": 7},
+	} {
+		write(fields)
+		_, _, err := c.CacheKey(t.Context(), "patchbay/cache-key")
+		if fault.CodeOf(err) != fault.InvalidArgument || strings.Contains(err.Error(), "canary") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	write(object{"key": base64.StdEncoding.EncodeToString([]byte(canary))})
+	if id, _, err := c.CacheKey(t.Context(), "patchbay/cache-key"); err != nil || id != "v6" {
+		t.Errorf("replaced: %s %v", id, err)
+	}
+	s.admin(t, "DELETE", mount+"/data/patchbay/cache-key", nil)
+	if _, _, err := c.CacheKey(t.Context(), "patchbay/cache-key"); fault.CodeOf(err) != fault.NotFound {
+		t.Errorf("deleted: %v", err)
+	}
+	for _, path := range []string{"", "../sys/seal", "a//b", "/a"} {
+		if _, _, err := c.CacheKey(t.Context(), path); fault.CodeOf(err) != fault.InvalidArgument {
+			t.Errorf("%q: %v", path, err)
+		}
 	}
 }

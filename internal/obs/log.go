@@ -30,6 +30,7 @@ const (
 	FieldProbes       = "probes" // the address of the probes
 	FieldBudget       = "budget" // of a drain
 	FieldFile         = "file"
+	FieldReason       = "reason" // why egress refused a host; never told to tenants
 	FieldError        = "error"
 	FieldStack        = "stack" // of a panic, whose value may hold anything and is never logged
 )

@@ -233,15 +233,17 @@ func runDev(ctx context.Context, s streams, env environment, cfg *config.Config,
 		return err
 	}
 	defer ctl.close()
-	out, err := newNetwork(cfg, nil, local, admin, probes)
+	out, err := newNetwork(cfg, log, nil, local, admin, probes)
 	if err != nil {
 		return err
 	}
+	bound := e.kinds.Bind(out.runtime)
 	bus := resolver.NewBus()
 	relay := resolver.NewRelay(e.store, bus, log)
 	p, err := newPlane(planeOptions{
-		config: cfg, issuers: []tenant.Issuer{issuer.VerifierIssuer()}, kinds: e.kinds.Bind(out.runtime), log: log,
+		config: cfg, issuers: []tenant.Issuer{issuer.VerifierIssuer()}, kinds: bound, log: log,
 		store: e.store, secrets: e.secrets, feed: bus, local: local, unix: cfg.Local.Socket != "", probes: probes,
+		tokens: &tokenParts{store: e.store, grants: e.secrets, out: out, log: log},
 	})
 	if err != nil {
 		return err
@@ -249,6 +251,9 @@ func runDev(ctx context.Context, s streams, env environment, cfg *config.Config,
 	p.background("relay", relay.Run)
 	relayMetrics(p.metrics, relay)
 	p.sweeper(e.store, e.secrets)
+	if _, err := p.lifecycle(e.store, e.secrets, bound, p.minted); err != nil {
+		return err
+	}
 	p.background("control", ctl.run)
 	control, err := httpapi.NewAdmin(httpapi.AdminOptions{JWKS: issuer.JWKS, CheckHost: true, AllowedHosts: cfg.Local.AllowedHosts})
 	if err != nil {

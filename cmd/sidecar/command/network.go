@@ -1,6 +1,9 @@
 package command
 
 import (
+	"cmp"
+	"context"
+	"log/slog"
 	"net"
 	"net/netip"
 	"net/url"
@@ -14,15 +17,15 @@ import (
 
 // network is a process's way to the hosts that tenants name.
 type network struct {
-	dialer  *egress.Dialer
 	runtime providers.Runtime
 }
 
 // newNetwork makes the way out that the config allows. own are the process's own
 // servers as host:port, listeners what it listens on itself: no tenant may name
 // them, whatever else is allowed.
+// A refusal is logged with its reason, which nobody else learns.
 // Errors: an entry of egress that cannot be used.
-func newNetwork(cfg *config.Config, own []string, listeners ...net.Listener) (*network, error) {
+func newNetwork(cfg *config.Config, log *slog.Logger, own []string, listeners ...net.Listener) (*network, error) {
 	policy := egress.Config{
 		Allow: cfg.Egress.Allow, AnyLoopback: cfg.Egress.AllowLoopback.All, DenyHosts: own,
 	}
@@ -38,12 +41,24 @@ func newNetwork(cfg *config.Config, own []string, listeners ...net.Listener) (*n
 	if err != nil {
 		return nil, wrongConfig(err)
 	}
+	for _, entry := range d.Ineffective() {
+		log.Warn("an entry of egress.allow opens nothing: what it names is never dialled", "address", entry)
+	}
+	dial := func(ctx context.Context, network, address string) (net.Conn, error) {
+		c, err := d.DialContext(ctx, network, address)
+		if reason := egress.Detail(err); reason != "" {
+			log.Info("a connector's host was refused", "reason", reason)
+		}
+		return c, err
+	}
+	transport := d.Transport()
+	transport.DialContext = dial
 	host, err := os.Hostname()
 	if err != nil {
 		host = "" // kinds that introduce themselves find another name
 	}
-	return &network{dialer: d, runtime: providers.Runtime{
-		DialContext: d.DialContext, Transport: d.Transport(), Endpoints: cfg.Providers.Endpoints, HostName: host,
+	return &network{runtime: providers.Runtime{
+		DialContext: dial, Transport: transport, Endpoints: cfg.Providers.Endpoints, HostName: host,
 	}}, nil
 }
 
@@ -59,6 +74,10 @@ func (u *upstreams) ownServers(cfg *config.Config) []string {
 			port = map[string]string{"http": "80", "https": "443"}[a.Scheme]
 		}
 		own = append(own, net.JoinHostPort(a.Hostname(), port))
+	}
+	// In a pod: whoever opens the cluster's range to tenants does not mean its API.
+	if h := os.Getenv("KUBERNETES_SERVICE_HOST"); h != "" {
+		own = append(own, net.JoinHostPort(h, cmp.Or(os.Getenv("KUBERNETES_SERVICE_PORT"), "443")))
 	}
 	slices.Sort(own)
 	return slices.Compact(own)

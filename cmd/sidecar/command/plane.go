@@ -17,6 +17,7 @@ import (
 	"github.com/patchbay-dev/patchbay/internal/config"
 	"github.com/patchbay-dev/patchbay/internal/obs"
 	"github.com/patchbay-dev/patchbay/providers"
+	"github.com/patchbay-dev/patchbay/providers/oauth"
 	"github.com/patchbay-dev/patchbay/resolver"
 	"github.com/patchbay-dev/patchbay/tenant"
 )
@@ -29,9 +30,11 @@ type program struct {
 	servers  []served
 	probes   []served // answer until everything else has ended
 	jobs     []job
-	announce func() error // called when everything is about to serve
+	finish   []func(ctx context.Context) error // within the drain budget, once nothing is served
+	announce func() error                      // called when everything is about to serve
 	draining atomic.Bool
 	metrics  *obs.Registry // what its probes show
+	minted   connector.Tokens
 }
 
 // server is what httpapi's apps have in common.
@@ -97,6 +100,9 @@ func (p *program) run(ctx context.Context) error {
 		budget, cancel := context.WithTimeout(context.WithoutCancel(ctx), p.drain)
 		defer cancel()
 		err := shutdownAll(budget, p.servers)
+		for _, f := range p.finish {
+			err = errors.Join(err, f(budget))
+		}
 		end()
 		// Whoever polls a probe just now is answered; nobody else is waited for.
 		last, cancelLast := context.WithTimeout(context.WithoutCancel(ctx), probesGrace)
@@ -147,6 +153,7 @@ type planeOptions struct {
 	sessions httpapi.Sessions // nil: secrets are read with the process's own right
 	shared   resolver.Shared  // nil: none
 	feed     resolver.Feed    // nil: none; freshness by TTL alone
+	tokens   *tokenParts      // nil: no standing right to grants, so that nothing is minted
 	local    net.Listener
 	unix     bool // local is a Unix socket
 	probes   net.Listener
@@ -172,8 +179,16 @@ func newPlane(o planeOptions) (*program, error) {
 	for name, d := range cfg.Cache.MaxStaleByCategory {
 		maxStale[providers.Category(name)] = d
 	}
+	var manager *oauth.Manager
+	var tokens connector.Tokens // stays nil, and not a nil Manager, without parts
+	if o.tokens != nil {
+		if manager, err = p.tokens(*o.tokens); err != nil {
+			return nil, err
+		}
+		tokens = manager
+	}
 	answers, err := resolver.New(resolver.Options{
-		Database: o.store, Secrets: o.secrets, Shared: o.shared, Kinds: o.kinds, Log: o.log,
+		Tokens: tokens, Database: o.store, Secrets: o.secrets, Shared: o.shared, Kinds: o.kinds, Log: o.log,
 		TTL: cfg.Cache.TTL, NegativeTTL: cfg.Cache.NegativeTTL, MaxStale: cfg.Cache.MaxStale,
 		MaxStaleByCategory: maxStale, MaxBytes: int(cfg.Cache.MaxBytes),
 	})
@@ -182,6 +197,9 @@ func newPlane(o planeOptions) (*program, error) {
 	}
 	metrics := obs.NewRegistry()
 	resolverMetrics(metrics, answers)
+	if manager != nil {
+		tokenMetrics(metrics, manager)
+	}
 	local, err := httpapi.NewLocal(httpapi.LocalOptions{
 		Verifier: verifier, Resolver: answers, Sessions: o.sessions, Categories: o.kinds, Log: o.log, Registry: metrics,
 		AllowedHosts: cfg.Local.AllowedHosts, TrustedForwarders: cfg.Local.TrustedForwarders,
@@ -214,7 +232,7 @@ func newPlane(o planeOptions) (*program, error) {
 			return p.leaving(deps)
 		},
 	})
-	p.metrics = metrics
+	p.metrics, p.minted = metrics, tokens
 	p.serve(local, o.local)
 	p.serveProbes(probes, o.probes)
 	p.background("keys", verifier.Run)

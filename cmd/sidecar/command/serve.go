@@ -157,7 +157,7 @@ func runServe(ctx context.Context, s streams, cfg *config.Config) error {
 		return err
 	}
 	defer u.close()
-	out, err := newNetwork(cfg, u.ownServers(cfg), local, probes)
+	out, err := newNetwork(cfg, log, u.ownServers(cfg), local, probes)
 	if err != nil {
 		return err
 	}
@@ -169,7 +169,8 @@ func runServe(ctx context.Context, s streams, cfg *config.Config) error {
 	if u.callers != nil {
 		o.secrets, o.sessions, counters = u.callers, sessions{u.callers}, u.callers.Client()
 	} else {
-		o.secrets = u.secrets
+		tokens := u.tokenParts(cfg, out, log)
+		o.secrets, o.tokens = u.secrets, &tokens
 	}
 	if u.redis != nil {
 		o.shared, o.feed, o.redis = u.redis, u.redis, u.redis.Ping
@@ -201,6 +202,10 @@ func adminCommand(s streams, env environment) *cobra.Command {
 
 func runAdmin(ctx context.Context, s streams, cfg *config.Config) error {
 	log := obs.NewLogger(s.err, cfg.Log.Level)
+	kinds, err := loadKinds(cfg, logKind(log))
+	if err != nil {
+		return err
+	}
 	admin, err := listener(ctx, cfg.Admin.Listen, "PATCHBAY_ADMIN_LISTEN")
 	if err != nil {
 		return err
@@ -242,6 +247,18 @@ func runAdmin(ctx context.Context, s streams, cfg *config.Config) error {
 	}), probes)
 	p.sweeper(u.store, u.secrets)
 	vaultMetrics(p.metrics, u.secrets)
+	out, err := newNetwork(cfg, log, u.ownServers(cfg), admin, probes)
+	if err != nil {
+		return err
+	}
+	tokens, err := p.tokens(u.tokenParts(cfg, out, log))
+	if err != nil {
+		return err
+	}
+	tokenMetrics(p.metrics, tokens)
+	if _, err := p.lifecycle(u.store, u.secrets, kinds.Bind(out.runtime), tokens); err != nil {
+		return err
+	}
 	if u.redis != nil {
 		relay := resolver.NewRelay(u.store, u.redis.NewPublisher(), log)
 		relayMetrics(p.metrics, relay)
