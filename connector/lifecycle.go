@@ -367,7 +367,7 @@ func (w *work) activate(ctx context.Context, v verb) (activation, error) {
 func (w *work) prove(ctx context.Context, cfg providers.Config) (json.RawMessage, error) {
 	var ref *GrantRef
 	if !w.fresh && !w.unbind {
-		r, _, err := w.s.grantRef(ctx, w.sc, &w.old)
+		r, err := w.s.grantRef(ctx, w.sc, &w.old)
 		if err != nil {
 			return nil, err
 		}

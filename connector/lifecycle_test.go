@@ -198,7 +198,7 @@ func TestDeactivation(t *testing.T) {
 		if out.Connector.BlockPinned {
 			w.Error("still blocked")
 		}
-		out, err = w.svc.Deactivate(w.ctx(), w.sc, b.ID, connector.DeactivateOptions{Handover: connector.Handover{AllowNoDefault: true}})
+		_, err = w.svc.Deactivate(w.ctx(), w.sc, b.ID, connector.DeactivateOptions{Handover: connector.Handover{AllowNoDefault: true}})
 		w.ok(err)
 		_, err = w.svc.Resolve(w.ctx(), w.sc, hq, providers.Storage)
 		w.code(err, fault.NoDefaultConnector, "no default")

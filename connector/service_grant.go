@@ -67,9 +67,9 @@ func (n noTokens) Token(context.Context) (providers.Token, error) {
 }
 
 // grantRef addresses the stored grant of a connector.
-func (s *Service) grantRef(ctx context.Context, sc Scope, c *Connector) (GrantRef, GrantRow, error) {
+func (s *Service) grantRef(ctx context.Context, sc Scope, c *Connector) (GrantRef, error) {
 	row, err := s.o.Store.Grant(ctx, sc.Tenant, c.ID)
-	return GrantRef{Tenant: sc.Tenant, Connector: c.ID, Pin: c.Pin, GrantVersion: row.Version}, row, err
+	return GrantRef{Tenant: sc.Tenant, Connector: c.ID, Pin: c.Pin, GrantVersion: row.Version}, err
 }
 
 // revoke ends a connector's grant at its issuer, as far as that is possible. It
@@ -84,7 +84,7 @@ func (s *Service) revoke(ctx context.Context, sc Scope, c *Connector, p provider
 	if s.o.Tokens == nil {
 		return fault.New(fault.Unavailable, "grants can't be revoked in this process; do it without revoking")
 	}
-	ref, _, err := s.grantRef(ctx, sc, c)
+	ref, err := s.grantRef(ctx, sc, c)
 	if err != nil {
 		return err
 	}

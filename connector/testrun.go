@@ -42,7 +42,7 @@ type TestResult struct {
 	Withheld []string `json:"-"`
 }
 
-func (r TestResult) encode() (json.RawMessage, error) {
+func (r *TestResult) encode() (json.RawMessage, error) {
 	b, err := json.Marshal(r)
 	if err != nil {
 		return nil, fault.New(fault.Internal, "a test's report can't be written").WithCause(err)
@@ -126,7 +126,7 @@ func (s *Service) RunTest(ctx context.Context, sc Scope, id ID, o TestOptions) (
 	if !ok {
 		return TestResult{}, unknownKind(c.Kind)
 	}
-	ref, _, err := s.grantRef(ctx, sc, &c)
+	ref, err := s.grantRef(ctx, sc, &c)
 	if err != nil {
 		return TestResult{}, err
 	}
@@ -335,7 +335,7 @@ func (s *Service) draft(ctx context.Context, sc Scope, d Draft, id ID) (*work, *
 				WithViolations(fault.Violation{Pointer: "/kind", Code: "immutable", Message: "is not the connector's"})
 		}
 	}
-	ref, _, err := s.grantRef(ctx, sc, &c)
+	ref, err := s.grantRef(ctx, sc, &c)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -371,15 +371,15 @@ func (s *Service) Retestable(c *Connector) bool {
 // Target names whom a connector talks to, for telling an outage of a vendor from a
 // tenant's own fault: the kind, with the hosts that its params name.
 func (s *Service) Target(c *Connector) string {
-	target := string(c.Kind)
+	target := []string{string(c.Kind)}
 	if p, ok := s.o.Kinds.Lookup(string(c.Kind)); ok {
 		for _, name := range p.Schema().Egress.FromParams {
 			if host, ok := c.Params[name].Value.(string); ok {
-				target += " " + strings.ToLower(host)
+				target = append(target, strings.ToLower(host))
 			}
 		}
 	}
-	return target
+	return strings.Join(target, " ")
 }
 
 // printable tells whether a text is one line that a page, a log and an audit can show.

@@ -23,13 +23,16 @@ const (
 // The codes, by where they come up.
 const (
 	// Reaching the host.
+
 	CodeHostNotFound       TestCode = "host_not_found"
 	CodeEgressDenied       TestCode = "egress_denied"
 	CodeConnectionRefused  TestCode = "connection_refused"
 	CodeConnectionReset    TestCode = "connection_reset"
 	CodeNetworkUnreachable TestCode = "network_unreachable"
 	CodeTimeout            TestCode = "timeout"
+
 	// TLS.
+
 	CodeTLSWrongMode       TestCode = "tls_wrong_mode" // TLS met plain text, or the reverse
 	CodeTLSFailed          TestCode = "tls_failed"
 	CodeCertificateExpired TestCode = "certificate_expired"
@@ -38,7 +41,9 @@ const (
 	CodeStartTLSMissing    TestCode = "starttls_missing"
 	CodeEncryptionRequired TestCode = "encryption_required"
 	CodeUnencrypted        TestCode = "unencrypted"
+
 	// What the other side said.
+
 	CodeProtocolError    TestCode = "protocol_error" // garbage, another service
 	CodeTooLarge         TestCode = "response_too_large"
 	CodeRedirected       TestCode = "redirected"
@@ -47,7 +52,9 @@ const (
 	CodeRateLimited      TestCode = "rate_limited"
 	CodeVendorError      TestCode = "vendor_error" // 5xx, 421, 454
 	CodeQuotaExceeded    TestCode = "quota_exceeded"
+
 	// Who we are.
+
 	CodeAuthFailed          TestCode = "auth_failed"
 	CodeAuthRequired        TestCode = "auth_required"
 	CodeAuthNotOffered      TestCode = "auth_not_offered"
@@ -61,7 +68,9 @@ const (
 	CodeAddressNotAllowed   TestCode = "address_not_allowed" // the vendor's own allow-list
 	CodeKeyMalformed        TestCode = "key_malformed"
 	CodeSendingKey          TestCode = "sending_key" // can send, can't be checked
+
 	// What we may do.
+
 	CodePermissionDenied TestCode = "permission_denied"
 	CodeScopeMissing     TestCode = "scope_missing"
 	CodeWrongRegion      TestCode = "wrong_region"
@@ -81,13 +90,17 @@ const (
 	CodeTracesLeft       TestCode = "traces_left" // a warning: the probe could not be removed
 	CodeAPIDisabled      TestCode = "api_disabled"
 	CodeWrongProduct     TestCode = "wrong_product" // the address or key is of another service
+
 	// OAuth2.
+
 	CodeConsentMissing       TestCode = "consent_missing" // nobody has connected the account yet
 	CodeNeedsReauthorization TestCode = "needs_reauthorization"
 	CodeOAuthClientInvalid   TestCode = "oauth_client_invalid"
 	CodeOAuthRefused         TestCode = "oauth_refused" // another 4xx of the token endpoint
 	CodeTokenEndpointDown    TestCode = "token_endpoint_unavailable"
+
 	// Here.
+
 	CodeConfigIncomplete TestCode = "config_incomplete"
 	CodeNoNetwork        TestCode = "no_network" // this process gives its kinds no way out
 	CodeStorageDown      TestCode = "grant_store_unavailable"

@@ -29,7 +29,7 @@ func guard(dir string, ours bool) []string {
 	if err != nil {
 		return warnings // opening the store says it better
 	}
-	if uid := os.Geteuid(); uid != 0 && owner(info) != uint32(uid) { //nolint:gosec // G115: a user's number is not negative where files have owners
+	if uid := os.Geteuid(); uid != 0 && owner(info) != uint32(uid) {
 		say("the data dir %s belongs to another user, who can read and replace what is in it", dir)
 	}
 	if perm := info.Mode().Perm(); perm&others != 0 {

@@ -81,12 +81,12 @@ func tokenMetrics(r *obs.Registry, m *oauth.Manager) {
 
 // lifecycle adds the control plane's own work on connectors: tests now and then,
 // and states that follow the grants. kinds are bound.
-func (p *program) lifecycle(store connector.Store, secrets connector.Secrets, kinds *providers.Registry, tokens connector.Tokens) (*connector.Service, error) {
+func (p *program) lifecycle(store connector.Store, secrets connector.Secrets, kinds *providers.Registry, tokens connector.Tokens) error {
 	svc, err := connector.NewService(connector.ServiceOptions{
 		Store: store, Secrets: secrets, Kinds: kinds, NewPin: vault.NewPin, Tokens: tokens, Log: p.log,
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	retests := housekeeping.NewRetester(housekeeping.RetestOptions{Store: store, Service: svc, Log: p.log})
 	drift := housekeeping.NewDrift(housekeeping.DriftOptions{Grants: store, Service: svc, Log: p.log})
@@ -107,5 +107,5 @@ func (p *program) lifecycle(store connector.Store, secrets connector.Secrets, ki
 	}
 	p.metrics.CounterFunc("vendor_outages_total", "Outages of vendors that retests found.", retests.Outages)
 	p.metrics.GaugeFunc("vendor_outages", "Vendors that seem to be down just now.", func() float64 { return float64(retests.OutagesNow()) })
-	return svc, nil
+	return nil
 }
