@@ -233,11 +233,11 @@ func judge(ctx context.Context, x *observer, err error) *trouble {
 		return &trouble{class: client, code: providers.CodeRedirected, err: fault.New(fault.Unavailable, "the token endpoint redirects elsewhere")}
 	case x.status == http.StatusTooManyRequests:
 		bad := down("the issuer limits our requests")
-		bad.after = after
+		bad.said, bad.after = true, after
 		return bad
 	case x.status >= 500, x.status == http.StatusRequestTimeout, slices.Contains(outageCodes, code):
 		bad := down("the issuer reports a fault of its own")
-		bad.after = after
+		bad.said, bad.after = true, after
 		return bad
 	case slices.Contains(grantCodes, code):
 		return &trouble{class: refused, code: providers.CodeNeedsReauthorization,

@@ -197,14 +197,17 @@ func (m *Manager) load(ctx context.Context, f *flight, version int64) (token, bo
 	return t, true
 }
 
-// counted counts what an issuer did, and tells the fleet of an outage: else each
-// process would try it once as the lease comes to it.
+// counted counts what an issuer did, and tells the fleet of an outage that it
+// answered with: else each process would try it once as the lease comes to it. A
+// process that is cut off itself must not keep the others from trying.
 func (m *Manager) counted(ctx context.Context, f *flight, bad *trouble) {
 	switch bad.class {
 	case outage:
 		m.Stats.Outages.Add(1)
-		pause := bad.pause(f.tries+1, f.old.life())
-		m.put(ctx, f, sharePaused, 0, record{Until: m.now().Add(pause).UnixNano()}, pause)
+		if bad.said {
+			pause := bad.pause(f.tries+1, f.old.life())
+			m.put(ctx, f, sharePaused, 0, record{Until: m.now().Add(pause).UnixNano()}, pause)
+		}
 	case refused:
 		m.Stats.Refused.Add(1)
 	case client:

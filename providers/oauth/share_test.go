@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -201,14 +202,26 @@ func TestWithoutACacheKey(t *testing.T) {
 // An outage that one process meets keeps the others from asking in turn.
 func TestAFleetAsksADeadIssuerOnce(t *testing.T) {
 	t.Parallel()
-	s := newScripted(t, header("Retry-After", "60", answersWith(503, "")))
-	w := newWorld(t, providers.OAuthApp{Flow: providers.FlowConsent, ClientID: "c", TokenURL: s.URL, Rotates: true})
-	w.give(w.old("r", -time.Second))
-	cache := shared(t, testenv.Redis(t))
-	for range 10 {
-		w.fails(w.manager(func(o *Options) { o.Cache, o.CacheKey = cache(), fixedKey("k", 1) }), providers.CodeTokenEndpointDown, "unavailable")
-	}
-	if s.asked.Load() != 1 {
-		t.Errorf("asked %d times", s.asked.Load())
+	for name, tc := range map[string]struct {
+		h     http.HandlerFunc
+		asked int64
+	}{
+		"it says so": {header("Retry-After", "60", answersWith(503, "")), 1},
+		// Each connection is dropped, and tried again: who knows on whose side it is.
+		"it says nothing": {func(w http.ResponseWriter, r *http.Request) { drop(w, r) }, 20},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newScripted(t, tc.h)
+			w := newWorld(t, providers.OAuthApp{Flow: providers.FlowConsent, ClientID: "c", TokenURL: s.URL, Rotates: true})
+			w.give(w.old("r", -time.Second))
+			cache := shared(t, testenv.Redis(t))
+			for range 10 {
+				w.fails(w.manager(func(o *Options) { o.Cache, o.CacheKey = cache(), fixedKey("k", 1) }), providers.CodeTokenEndpointDown, "unavailable")
+			}
+			if s.asked.Load() != tc.asked {
+				t.Errorf("asked %d times", s.asked.Load())
+			}
+		})
 	}
 }

@@ -24,6 +24,9 @@ type trouble struct {
 	code  providers.TestCode
 	err   *fault.Error  // without a time to come back
 	after time.Duration // that the issuer asked for; 0: none
+	// said: an outage that the issuer itself answered with. Without an answer it may
+	// be this process' own.
+	said bool
 	// dropped: the request was sent whole, and nothing came back.
 	dropped bool
 }
