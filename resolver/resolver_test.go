@@ -392,3 +392,20 @@ func TestCallerLeaves(t *testing.T) {
 		t.Errorf("who stayed got %v", err)
 	}
 }
+
+// A draft has an id that an app may have seen. That it can't be used is an answer,
+// not an outage.
+func TestADraftIsAnAnswer(t *testing.T) {
+	w := newWorld()
+	w.draft = true
+	r := newResolver(t, w, nil)
+	for range 3 {
+		a, err := r.Connector(t.Context(), ByID{Tenant: acme, Organization: acmeHQ, Connector: theID}, 0)
+		if fault.CodeOf(err) != fault.Inactive || a.Revision == 0 {
+			t.Fatalf("%+v %v", a, err)
+		}
+	}
+	if n := w.reads.Load(); n != 1 {
+		t.Errorf("%d reads", n)
+	}
+}

@@ -3,6 +3,7 @@ package resolver
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"strconv"
 
 	"github.com/patchbay-dev/patchbay/connector"
@@ -39,10 +40,12 @@ func (r *Resolver) settle(ctx context.Context, k key, st *state, rec record, at,
 	e := &entry{state: st, digest: digest, session: r.sessions.get(k.session), maxStale: r.maxStale(category)}
 	e.mark.Store(&m)
 	if e.err = rec.Facts.verdict(!k.id.IsZero()); e.err == nil {
-		if err := r.build(ctx, k, rec.Facts, e); err != nil {
-			if !e.refused(err, r.o.NegativeTTL) {
-				return nil, m, err
-			}
+		switch err := r.build(ctx, k, rec.Facts, e); {
+		case err == nil:
+		case errors.Is(err, errDraft):
+			e.err = err // the facts', as a verdict is
+		case !e.refused(err, r.o.NegativeTTL):
+			return nil, m, err
 		}
 	}
 	r.keep(k, e, m, begun)
@@ -91,7 +94,10 @@ func (r *Resolver) build(ctx context.Context, k key, f facts, e *entry) error {
 		return err
 	}
 	cfg, err := p.Schema().Decode(providers.Input{Params: c.Params, Secrets: secrets}, providers.DecodeOptions{Version: c.Schema})
-	if err != nil {
+	switch {
+	case err != nil && !c.Active:
+		return errDraft
+	case err != nil:
 		r.o.Log.Error("a stored connector does not fit its kind", "tenant", k.tenant.String(),
 			"connector", c.ID.String(), "kind", string(c.Kind), "error", err)
 		return fault.New(fault.Unavailable, "the connector's stored config does not fit its kind; save it again").WithCause(err)
@@ -161,6 +167,10 @@ func (r *Resolver) secretsOf(ctx context.Context, session Session, ref connector
 		return nil, fault.New(fault.DeadlineExceeded, "the secrets were not read in time").WithCause(ctx.Err())
 	}
 }
+
+// errDraft is the answer for a connector that was made and not completed yet: it
+// has an id, and nothing that an app could use.
+var errDraft = fault.New(fault.Inactive, "the connector is a draft: its config is not complete yet")
 
 var errSecretsGone = fault.New(fault.NeedsReauthorization, "the connector's secrets were deleted; set them again")
 

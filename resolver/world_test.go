@@ -31,6 +31,7 @@ type world struct {
 	version   int64
 	status    connector.Status
 	none      bool
+	draft     bool // inactive, and without what its kind requires
 	down      bool
 	vaultDown error
 	vaultHold chan struct{} // a read of secrets waits for it
@@ -131,6 +132,9 @@ func (r reader) Default(ctx context.Context, org tenant.OrganizationID, c provid
 			State: connector.StateUntested, Version: w.version, Pin: w.pin,
 			Params: map[string]connector.Param{"bucket": {Value: w.bucket}},
 		}
+	}
+	if w.draft && s.Connector != nil {
+		s.Connector.Active, s.Connector.Default, s.Connector.Params = false, false, nil
 	}
 	broken, panics := w.broken == r.id, w.panics
 	if r.id != acme && w.missing {
