@@ -121,6 +121,9 @@ func TestKinds(t *testing.T) {
 		}
 	}
 
+	if o := command(t, nil, "kinds", "s33"); !strings.Contains(o.err, "did you mean s3?") {
+		t.Error(o.err)
+	}
 	text := command(t, nil, "kinds", "s3").ok(t).out
 	for _, want := range []string{"s3 (storage)", "bucket", "secret_access_key"} {
 		if !strings.Contains(text, want) {

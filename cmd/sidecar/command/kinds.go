@@ -65,6 +65,9 @@ func kindsCommand(s streams, env environment) *cobra.Command {
 			p, ok := kinds.Lookup(args[0])
 			switch {
 			case !ok:
+				if near := kinds.Suggest(args[0]); near != "" {
+					return usagef("%q is not a kind; did you mean %s? `sidecar kinds` lists them", args[0], near)
+				}
 				return usagef("%q is not a kind; `sidecar kinds` lists them", args[0])
 			case asJSON:
 				return printJSON(s, struct {
@@ -87,35 +90,6 @@ func printKinds(out io.Writer, kinds *providers.Registry) error {
 		fmt.Fprintf(w, "%s\t%s\t%s\n", p.Schema().Kind, p.Schema().Category, p.Schema().Label)
 	}
 	return w.Flush()
-}
-
-// printKind is what a person needs to write a data file.
-func printKind(out io.Writer, schema *providers.Schema) error {
-	fmt.Fprintf(out, "%s (%s): %s\n", schema.Kind, schema.Category, schema.Label)
-	if schema.Description != "" {
-		fmt.Fprintln(out, schema.Description)
-	}
-	fmt.Fprintln(out)
-	w := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
-	fmt.Fprintln(w, "PARAM\tTYPE\tREQUIRED\tSECRET\tDEFAULT\tLABEL")
-	for _, f := range schema.Fields() {
-		if f.Type == providers.Notice {
-			continue
-		}
-		fallback := ""
-		if f.Default != nil {
-			fallback = fmt.Sprint(f.Default)
-		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", f.Name, f.Type, yes(f.Required), yes(f.Secret), fallback, f.Label)
-	}
-	return w.Flush()
-}
-
-func yes(b bool) string {
-	if b {
-		return "yes"
-	}
-	return ""
 }
 
 func printJSON(s streams, v any) error {
