@@ -15,7 +15,7 @@ RACY := ./resolver ./httpapi ./tenant ./connector/sqlite ./vault/sealed
 # the stacks of all goroutines instead of with the machine.
 TEST := $(GO) test -timeout 20m
 
-.PHONY: help setup build test test-fast test-race race lint fmt golden soak bench verify check
+.PHONY: help setup build test test-fast test-race race lint fmt golden soak second-issuer bench verify check
 
 help: ## Show this help
 	@grep -hE '^[a-zA-Z_-]+:.*?## ' $(MAKEFILE_LIST) | sort | awk -F ':.*?## ' '{printf "  %-10s %s\n", $$1, $$2}'
@@ -58,6 +58,14 @@ golden: ## Rewrite the golden files from the code
 
 soak: setup ## Watch fleets and outages for 20 token lifetimes of 5 s: about 5 minutes
 	PATCHBAY_SOAK=1 $(TEST) -count=1 -v -run 'TestAFleetRefreshesOnce|TestTheIssuerAway' ./providers/oauth
+
+# Node is not among what `make setup` brings: the other tests don't need it.
+SECOND_ISSUER := $(shell $(GO) env GOCACHE)/patchbay-tools/oidc-provider-8.8.1
+
+second-issuer: ## Run the OAuth2 tests against npm's oidc-provider (needs node and npm)
+	npm install --no-audit --no-fund --prefix $(SECOND_ISSUER) oidc-provider@8.8.1
+	cp providers/oauth/testdata/second_issuer.mjs $(SECOND_ISSUER)/
+	PATCHBAY_SECOND_ISSUER=$(SECOND_ISSUER)/second_issuer.mjs $(TEST) -count=1 -tags secondissuer -run TestSecondIssuer ./providers/oauth
 
 bench: setup ## Measure against the limit in the same run, and print it
 	$(GO) run ./bench

@@ -14,6 +14,9 @@ import (
 
 // Source implements connector.Tokens.
 func (m *Manager) Source(ref connector.GrantRef, app providers.OAuthApp) providers.TokenSource {
+	if app.Flow != providers.FlowConsent {
+		ref.GrantVersion = 0 // a consent of before, when the connector was configured otherwise
+	}
 	return &source{m: m, key: keyOf(ref, app), ref: ref, app: app}
 }
 
@@ -69,7 +72,7 @@ func (s *source) Token(ctx context.Context) (providers.Token, error) {
 		s.m.mu.Unlock()
 		return providers.Token{}, noConsent().error(0)
 	}
-	for {
+	for range turns {
 		t, f, err := s.look()
 		if f == nil {
 			return t.Token, err
@@ -89,7 +92,12 @@ func (s *source) Token(ctx context.Context) (providers.Token, error) {
 		}
 		// It was for a client or a grant of before; the next is our own.
 	}
+	return providers.Token{}, storage("no access token lasted until it could be used").error(time.Second)
 }
+
+// turns bounds how often a caller goes for a token: another's flight, its own, and
+// one more for a token that ended on its way.
+const turns = 3
 
 // answers tells whether what failed with one reference fails with another: a new
 // secret or a new consent deserves a try.
