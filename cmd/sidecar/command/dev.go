@@ -251,7 +251,7 @@ func runDev(ctx context.Context, s streams, env environment, cfg *config.Config,
 	p.background("relay", relay.Run)
 	relayMetrics(p.metrics, relay)
 	p.sweeper(e.store, e.secrets)
-	if err := p.lifecycle(e.store, e.secrets, bound, p.minted); err != nil {
+	if err := p.lifecycle(e.store, e.secrets, bound, p.minted, false); err != nil {
 		return err
 	}
 	p.background("control", ctl.run)

@@ -256,7 +256,7 @@ func runAdmin(ctx context.Context, s streams, cfg *config.Config) error {
 		return err
 	}
 	tokenMetrics(p.metrics, tokens)
-	if err := p.lifecycle(u.store, u.secrets, kinds.Bind(out.runtime), tokens); err != nil {
+	if err := p.lifecycle(u.store, u.secrets, kinds.Bind(out.runtime), tokens, true); err != nil {
 		return err
 	}
 	if u.redis != nil {

@@ -80,31 +80,29 @@ func tokenMetrics(r *obs.Registry, m *oauth.Manager) {
 }
 
 // lifecycle adds the control plane's own work on connectors: tests now and then,
-// and states that follow the grants. kinds are bound.
-func (p *program) lifecycle(store connector.Store, secrets connector.Secrets, kinds *providers.Registry, tokens connector.Tokens) error {
+// and states that follow the grants. kinds are bound. dev leaves the tests out: it
+// promises to need no network, and would show the example's made-up keys to a real
+// vendor.
+func (p *program) lifecycle(store connector.Store, secrets connector.Secrets, kinds *providers.Registry, tokens connector.Tokens, tests bool) error {
 	svc, err := connector.NewService(connector.ServiceOptions{
 		Store: store, Secrets: secrets, Kinds: kinds, NewPin: vault.NewPin, Tokens: tokens, Log: p.log,
 	})
 	if err != nil {
 		return err
 	}
-	retests := housekeeping.NewRetester(housekeeping.RetestOptions{Store: store, Service: svc, Log: p.log})
 	drift := housekeeping.NewDrift(housekeeping.DriftOptions{Grants: store, Service: svc, Log: p.log})
-	p.background("retests", retests.Run)
 	p.background("grants", drift.Run)
-	for name, c := range map[string]struct {
-		help string
-		n    *atomic.Int64
-	}{
-		"retests_total":              {"Connection tests that housekeeping ran.", &retests.Tests},
-		"retests_failed_total":       {"Connection tests of housekeeping that failed.", &retests.Failed},
-		"connector_errors_total":     {"Connectors that a retest turned to error.", &retests.Errors},
-		"retest_failures_total":      {"Retests that could not run.", &retests.Failures},
-		"grants_aligned_total":       {"Connectors whose state was brought in line with their grant.", &drift.Aligned},
-		"grant_drift_failures_total": {"Passes over drifted grants that did not reach their end.", &drift.Failures},
-	} {
-		p.metrics.CounterFunc(name, c.help, c.n.Load)
+	p.metrics.CounterFunc("grants_aligned_total", "Connectors whose state was brought in line with their grant.", drift.Aligned.Load)
+	p.metrics.CounterFunc("grant_drift_failures_total", "Passes over drifted grants that did not reach their end.", drift.Failures.Load)
+	if !tests {
+		return nil
 	}
+	retests := housekeeping.NewRetester(housekeeping.RetestOptions{Store: store, Service: svc, Log: p.log})
+	p.background("retests", retests.Run)
+	p.metrics.CounterFunc("retests_total", "Connection tests that housekeeping ran.", retests.Tests.Load)
+	p.metrics.CounterFunc("retests_failed_total", "Connection tests of housekeeping that failed.", retests.Failed.Load)
+	p.metrics.CounterFunc("connector_errors_total", "Connectors that a retest turned to error.", retests.Errors.Load)
+	p.metrics.CounterFunc("retest_failures_total", "Retests that could not run.", retests.Failures.Load)
 	p.metrics.CounterFunc("vendor_outages_total", "Outages of vendors that retests found.", retests.Outages)
 	p.metrics.GaugeFunc("vendor_outages", "Vendors that seem to be down just now.", func() float64 { return float64(retests.OutagesNow()) })
 	return nil
