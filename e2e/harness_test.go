@@ -95,7 +95,10 @@ func newFleet(t testing.TB, o options) *fleet {
 	f.logins["owner"] = owner
 	f.mount = f.vault.NewMount(t)
 	data, metadata := f.mount+"/data/patchbay/*", f.mount+"/metadata/patchbay/*"
-	f.reads = f.vault.NewPolicy(t, fmt.Sprintf(`path %q { capabilities = ["read"] }`, data))
+	// As docs/design.md has it: of several paths that fit, Vault goes by the most
+	// specific one alone, so that of the grants says "read" again.
+	f.reads = f.vault.NewPolicy(t, fmt.Sprintf(`path %q { capabilities = ["read"] }
+path %q { capabilities = ["create", "read", "update"] }`, data, f.mount+"/data/patchbay/+/+/grant"))
 	writes := f.vault.NewPolicy(t, fmt.Sprintf(`path %q { capabilities = ["create", "read", "update", "delete"] }
 path %q { capabilities = ["read", "list", "delete"] }`, data, metadata))
 	f.approles["sidecar"] = f.vault.NewAppRole(t, map[string]any{"token_ttl": "1h", "token_type": "batch"}, f.reads)
