@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"sync/atomic"
+	"time"
 
 	"github.com/patchbay-dev/patchbay/connector"
 	"github.com/patchbay-dev/patchbay/internal/config"
@@ -79,6 +80,11 @@ func tokenMetrics(r *obs.Registry, m *oauth.Manager) {
 	r.GaugeFunc("oauth_unstored_grants", "Replaced refresh tokens that wait to be stored.", func() float64 { return float64(s.Unstored.Load()) })
 }
 
+// driftEvery is how often states are held against grants: whoever looks at an app
+// that has lost its mail is to find the reason in Settings. It costs two looks at
+// indexes that are nearly empty.
+const driftEvery = 5 * time.Second
+
 // lifecycle adds the control plane's own work on connectors: tests now and then,
 // and states that follow the grants. kinds are bound. dev leaves the tests out: it
 // promises to need no network, and would show the example's made-up keys to a real
@@ -90,7 +96,7 @@ func (p *program) lifecycle(store connector.Store, secrets connector.Secrets, ki
 	if err != nil {
 		return err
 	}
-	drift := housekeeping.NewDrift(housekeeping.DriftOptions{Grants: store, Service: svc, Log: p.log})
+	drift := housekeeping.NewDrift(housekeeping.DriftOptions{Grants: store, Service: svc, Log: p.log, Every: driftEvery})
 	p.background("grants", drift.Run)
 	p.metrics.CounterFunc("grants_aligned_total", "Connectors whose state was brought in line with their grant.", drift.Aligned.Load)
 	p.metrics.CounterFunc("grant_drift_failures_total", "Passes over drifted grants that did not reach their end.", drift.Failures.Load)
