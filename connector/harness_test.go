@@ -412,7 +412,9 @@ func openPostgres(t *testing.T) connector.Store {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = pg.Exec("DROP ROLE " + login) }) // the server goes anyway
-	store, err := postgres.Open(t.Context(), postgres.Options{URL: secret.New(pg.URL(login, database)), MaxConns: 4})
+	// One connection: whoever asks the store from within a transaction waits for
+	// ever, and not only when others are at work.
+	store, err := postgres.Open(t.Context(), postgres.Options{URL: secret.New(pg.URL(login, database)), MaxConns: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -507,8 +509,9 @@ func (w *world) change(fn func(ctx context.Context, tx connector.TenantTx) error
 
 func (w *world) alter(id connector.ID, fn func(c *connector.Connector)) connector.Connector {
 	w.Helper()
+	version := w.get(id).Version
 	w.change(func(ctx context.Context, tx connector.TenantTx) error {
-		return tx.Update(ctx, id, w.get(id).Version, func(c *connector.Connector) error { fn(c); return nil })
+		return tx.Update(ctx, id, version, func(c *connector.Connector) error { fn(c); return nil })
 	})
 	return w.get(id)
 }

@@ -103,29 +103,35 @@ func (s *Service) revoke(ctx context.Context, sc Scope, c *Connector, p provider
 func (s *Service) AlignGrant(ctx context.Context, d GrantDrift) (bool, error) {
 	sc := System(d.Tenant)
 	aligned := false
-	_, err := s.change(ctx, sc, time.Time{}, func(ctx context.Context, tx TenantTx) error {
+	// Before the change, because a transaction that asks the store for another
+	// connection waits for those who wait for its lock.
+	found, err := Find(ctx, s.o.Store.Tenant(d.Tenant), d.Connector)
+	if fault.CodeOf(err) == fault.NotFound || err == nil && !found.DeletedAt.IsZero() {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	_, err = s.change(ctx, sc, time.Time{}, func(ctx context.Context, tx TenantTx) error {
 		aligned = false
-		row, err := s.o.Store.Grant(ctx, d.Tenant, d.Connector)
+		row, err := tx.Grant(ctx, d.Connector)
 		if err != nil {
 			return err
 		}
-		c, err := Find(ctx, s.o.Store.Tenant(d.Tenant), d.Connector)
-		if err != nil {
-			return err
-		}
-		next := c.State
-		switch {
-		case !c.DeletedAt.IsZero():
-		case row.Status == GrantNeedsReauthorization:
-			next = StateNeedsReauthorization
-		case row.Status == GrantActive && c.State == StateNeedsReauthorization:
-			next = StateUntested
-		}
-		if next == c.State {
-			return ErrNoChange
-		}
-		aligned = true
-		return tx.Update(ctx, c.ID, c.Version, func(c *Connector) error { c.State = next; return nil })
+		return tx.Update(ctx, found.ID, found.Version, func(c *Connector) error {
+			next := c.State
+			switch {
+			case row.Status == GrantNeedsReauthorization:
+				next = StateNeedsReauthorization
+			case row.Status == GrantActive && c.State == StateNeedsReauthorization:
+				next = StateUntested
+			}
+			if next == c.State {
+				return ErrNoChange
+			}
+			c.State, aligned = next, true
+			return nil
+		})
 	})
 	switch fault.CodeOf(err) {
 	case fault.NotFound, fault.StaleVersion:

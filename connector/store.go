@@ -241,6 +241,10 @@ type TenantTx interface {
 	ClearDefault(ctx context.Context, org tenant.OrganizationID, category providers.Category) (ID, error)
 	// LockConnector locks the connector's row until the transaction ends.
 	LockConnector(ctx context.Context, id ID) error
+	// Grant reads the connector's grant as it is now, by this transaction's own
+	// connection; GrantRow{} with At when there is none. It takes no lock: a sidecar
+	// may settle the grant meanwhile.
+	Grant(ctx context.Context, id ID) (GrantRow, error)
 	// PutGrant says that a user has consented: the grant's version in Vault exists.
 	// It makes the row or raises it to version, active, and ends its lease, so that
 	// whoever refreshes the grant of before is fenced off. A connector in

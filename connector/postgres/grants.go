@@ -148,6 +148,14 @@ func (s *Store) DriftedGrants(ctx context.Context, n int) (list []connector.Gran
 	return list, err
 }
 
+// Grant implements connector.TenantTx.
+func (t *tenantTx) Grant(ctx context.Context, id connector.ID) (connector.GrantRow, error) {
+	var row connector.GrantRow
+	st := grantStatement(t.id, id, &row)
+	err := t.query(ctx, st.sql, st.args[1:], st.scan)
+	return row, err
+}
+
 // PutGrant implements connector.TenantTx.
 func (t *tenantTx) PutGrant(ctx context.Context, id connector.ID, version int64) error {
 	if err := change.CheckGrant(version, connector.GrantActive); err != nil {

@@ -135,6 +135,15 @@ func (s *Store) DriftedGrants(ctx context.Context, n int) (list []connector.Gran
 	return list, err
 }
 
+// Grant implements connector.TenantTx.
+func (t *tenantTx) Grant(ctx context.Context, id connector.ID) (connector.GrantRow, error) {
+	if err := t.named(); err != nil {
+		return connector.GrantRow{}, err
+	}
+	row, err := grantOn(ctx, t.tx.sql, t.id, id, t.tx.now)
+	return row, t.tx.store.classify(ctx, err)
+}
+
 // PutGrant implements connector.TenantTx.
 func (t *tenantTx) PutGrant(ctx context.Context, id connector.ID, version int64) error {
 	if err := change.CheckGrant(version, connector.GrantActive); err != nil {

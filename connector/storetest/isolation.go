@@ -166,6 +166,13 @@ func txCalls(w *world, c connector.Connector) map[string]func(ctx context.Contex
 			return err
 		},
 		"LockConnector": func(ctx context.Context, tx connector.TenantTx) error { return tx.LockConnector(ctx, c.ID) },
+		"Grant": func(ctx context.Context, tx connector.TenantTx) error {
+			row, err := tx.Grant(ctx, c.ID)
+			if err == nil && row.Status != connector.GrantNone {
+				w.Error("a foreign grant was read")
+			}
+			return err
+		},
 		"PutGrant":      func(ctx context.Context, tx connector.TenantTx) error { return tx.PutGrant(ctx, c.ID, 99) },
 		"DeleteGrant":   func(ctx context.Context, tx connector.TenantTx) error { return tx.DeleteGrant(ctx, c.ID) },
 		"Audit": func(ctx context.Context, tx connector.TenantTx) error {
