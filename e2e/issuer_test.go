@@ -48,6 +48,7 @@ type issuer struct {
 	mu     sync.Mutex
 	ends   map[string]time.Time // of access tokens, as they were stated
 	issued []time.Time          // when refreshes came in
+	newest string               // the access token that was handed out last
 	secret map[string]bool      // everything that was handed out
 }
 
@@ -131,6 +132,7 @@ func (i *issuer) token(inner http.Handler, w http.ResponseWriter, r *http.Reques
 	if said.Access != "" {
 		i.ends[said.Access] = begun.Add(time.Duration(said.Expires) * time.Second)
 		i.secret[said.Access], i.secret[said.Refresh] = true, true
+		i.newest = said.Access
 		if r.PostForm.Get("grant_type") == "refresh_token" {
 			i.issued = append(i.issued, begun)
 			i.refreshed.Add(1)
@@ -151,6 +153,13 @@ func (i *issuer) end(access string) (time.Time, bool) {
 	defer i.mu.Unlock()
 	end, ok := i.ends[access]
 	return end, ok
+}
+
+// latest is the access token that was handed out last.
+func (i *issuer) latest() string {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.newest
 }
 
 // handedOut is every token that was ever handed out.
