@@ -392,8 +392,14 @@ func (w *work) deactivate(ctx context.Context) error {
 		return nil
 	}
 	cfg, err := w.s.configOf(ctx, w.sc, w.provider, &w.old, false)
-	switch {
-	case fault.CodeOf(err) == fault.InvalidArgument:
+	switch code := fault.CodeOf(err); {
+	case code == fault.InvalidArgument, code == fault.NeedsReauthorization:
+		return nil
+	case code == fault.Unavailable, code == fault.DeadlineExceeded:
+		// Switching off is what one does in an emergency: it waits for no Vault. The
+		// hook's work is left undone, and that is said.
+		w.s.o.Log.Warn("a connector is switched off without its kind's hook, because its secrets can't be read",
+			"tenant", w.sc.Tenant.String(), "connector", w.old.ID.String(), "kind", string(w.old.Kind), "error", err)
 		return nil
 	case err != nil:
 		return err

@@ -563,6 +563,30 @@ func TestRevocation(t *testing.T) {
 }
 
 // A grant that an issuer refuses becomes its connector's state, and back.
+// sealedOff is a secret store that is away.
+type sealedOff struct{ connector.Secrets }
+
+func (sealedOff) Read(context.Context, connector.SecretRef) (connector.Bundle, error) {
+	return connector.Bundle{}, fault.New(fault.Unavailable, "vault is away")
+}
+
+// An emergency does not wait for Vault.
+func TestSwitchingOffNeedsNoSecrets(t *testing.T) {
+	both(t, func(w *world) {
+		a, b, idle := w.live("a", hq, false), w.live("b", hq, false), w.create("idle", hq)
+		svc := w.service(func(o *connector.ServiceOptions) { o.Secrets = sealedOff{o.Secrets} })
+		_, err := svc.Activate(w.ctx(), w.sc, idle.ID, connector.ActivateOptions{Force: true, Reason: "a try"})
+		w.code(err, fault.Unavailable, "switching on does")
+		_, err = svc.Deactivate(w.ctx(), w.sc, a.ID, connector.DeactivateOptions{Handover: connector.Handover{AllowNoDefault: true}})
+		w.ok(err)
+		if w.get(a.ID).Active {
+			w.Error("still active")
+		}
+		_, err = svc.Delete(w.ctx(), w.sc, b.ID, connector.DeleteOptions{Version: w.get(b.ID).Version, Handover: connector.Handover{AllowNoDefault: true}})
+		w.ok(err)
+	})
+}
+
 func TestAlignGrant(t *testing.T) {
 	both(t, func(w *world) {
 		c := w.oauth("a")

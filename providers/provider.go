@@ -24,7 +24,8 @@ type Provider interface {
 	// for at most [TestTimeout]. A test that ran and failed is a report, not an
 	// error: an error means that it could not run.
 	TestConnection(ctx context.Context, c Config, o TestOptions) (TestReport, error)
-	// Activate and Deactivate run when the lifecycle does; an error stops it.
+	// Activate and Deactivate run when the lifecycle does; an error stops it. While
+	// the secrets can't be read Deactivate is left out: switching off must not wait.
 	Activate(ctx context.Context, c Config) error
 	Deactivate(ctx context.Context, c Config) error
 	// ImportConfig normalises a nested map (a vendor's own file, or the dotted

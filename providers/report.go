@@ -1,6 +1,7 @@
 package providers
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"errors"
@@ -25,6 +26,10 @@ const (
 	TestTimeout = 15 * time.Second
 	StepTimeout = 8 * time.Second
 )
+
+// cleanupTimeout is kept back of TestTimeout for [Test.Cleanup]: a test that is
+// cut off would lose its report, and with it what it left behind.
+const cleanupTimeout = 2 * time.Second
 
 // TestOptions says how deep a test may go.
 type TestOptions struct {
@@ -167,7 +172,7 @@ type Test struct {
 // NewTest begins a test of c. Its Report must be called.
 func NewTest(ctx context.Context, c Config, o TestOptions) *Test {
 	t := &Test{level: min(max(o.Level, LevelReach), LevelWrite), begun: time.Now(), scrub: scrubber(c)}
-	t.ctx, t.cancel = context.WithTimeout(ctx, TestTimeout)
+	t.ctx, t.cancel = context.WithTimeout(ctx, TestTimeout-cleanupTimeout)
 	return t
 }
 
@@ -196,7 +201,7 @@ func (t *Test) Step(name string, run func(ctx context.Context) Outcome) bool {
 // what the test wrote. It has time of its own.
 func (t *Test) Cleanup(name string, run func(ctx context.Context) Outcome) {
 	begun := time.Now()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.ctx), StepTimeout/4)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.ctx), cleanupTimeout)
 	defer cancel()
 	t.add(name, run(ctx), time.Since(begun))
 }
@@ -264,17 +269,22 @@ func Quote(text string) string {
 // scrubber replaces the config's secrets, as they are and in the base64 forms in
 // which protocols carry them.
 func scrubber(c Config) *strings.Replacer {
-	var pairs []string
+	var hidden []string
 	for _, name := range c.Secrets.Names() {
 		v := c.Secrets[name].Reveal()
 		if len(v) < 3 {
 			continue // would blank out half of every sentence
 		}
-		pairs = append(pairs, v, "[redacted]")
+		hidden = append(hidden, v)
 		for _, text := range []string{v, "\x00" + c.Text("username") + "\x00" + v} {
-			e := strings.TrimRight(base64.StdEncoding.EncodeToString([]byte(text)), "=")
-			pairs = append(pairs, e, "[redacted]")
+			hidden = append(hidden, strings.TrimRight(base64.StdEncoding.EncodeToString([]byte(text)), "="))
 		}
+	}
+	// The longest first: one may be the beginning of another, whose rest would stay.
+	slices.SortFunc(hidden, func(a, b string) int { return cmp.Compare(len(b), len(a)) })
+	pairs := make([]string, 0, 2*len(hidden))
+	for _, text := range hidden {
+		pairs = append(pairs, text, "[redacted]")
 	}
 	return strings.NewReplacer(pairs...)
 }

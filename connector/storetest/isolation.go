@@ -173,8 +173,8 @@ func txCalls(w *world, c connector.Connector) map[string]func(ctx context.Contex
 			}
 			return err
 		},
-		"PutGrant":      func(ctx context.Context, tx connector.TenantTx) error { return tx.PutGrant(ctx, c.ID, 99) },
-		"DeleteGrant":   func(ctx context.Context, tx connector.TenantTx) error { return tx.DeleteGrant(ctx, c.ID) },
+		"PutGrant":    func(ctx context.Context, tx connector.TenantTx) error { return tx.PutGrant(ctx, c.ID, 99) },
+		"DeleteGrant": func(ctx context.Context, tx connector.TenantTx) error { return tx.DeleteGrant(ctx, c.ID) },
 		"Audit": func(ctx context.Context, tx connector.TenantTx) error {
 			return tx.Audit(ctx, connector.AuditEntry{Action: "taken over", Target: c.ID.String(), Outcome: "ok"})
 		},

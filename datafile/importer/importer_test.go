@@ -387,9 +387,9 @@ func rowsCase(t *testing.T, w *world) {
 		t.Errorf("again:\n%s", p)
 	}
 	// Rows alone change what they name, and nothing else.
-	w.apply("<ede>"+strings.Replace(row("p3", "port", "587", "1"), "ir.connector.mail", "mail", 1)+"</ede>", importer.Options{Tenant: acme})
+	w.apply("<ede>"+strings.Replace(row("p9", "from", "late@acme.example", "1"), "ir.connector.mail", "mail", 1)+"</ede>", importer.Options{Tenant: acme})
 	c = w.connector(acme, "mail")
-	if c.Params["port"].Value != int64(587) || c.Params["host"].Value != "late.example" || len(c.Secrets) != 1 {
+	if c.Params["from"].Value != "late@acme.example" || c.Params["port"].Value != int64(465) || c.Params["host"].Value != "late.example" || len(c.Secrets) != 1 {
 		t.Errorf("%+v", c)
 	}
 }

@@ -178,7 +178,12 @@ func (p *Provider) step(ctx context.Context, s *step, v values, access providers
 		}
 		exposed = sent && s.target.typed() && req.URL.Scheme == "http"
 		r, bad, ok := providers.Call(p.rt.Client(), req)
-		if !ok {
+		switch {
+		case !ok && s.Request.Anonymous && bad.Code != providers.CodeCancelled && bad.Code != providers.CodeEgressDenied:
+			// Who has no credentials is sent to a login page or left hanging: that is a
+			// refusal, and all that this request asks about.
+			return providers.Good(), exposed
+		case !ok:
 			return bad, exposed
 		}
 		o = s.judge(newAnswer(r), v, sent)

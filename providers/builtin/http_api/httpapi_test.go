@@ -156,6 +156,22 @@ func TestTraps(t *testing.T) {
 			Make: at(vendortest.Answer(200, "{}"), nil, "token"),
 		},
 		{
+			Name: "an API that sends who has no credentials to its login page", Doc: rfc + "302-found",
+			Make: at(func(w http.ResponseWriter, r *http.Request) {
+				if r.Header.Get("Authorization") != "Bearer "+canary {
+					http.Redirect(w, r, "/login", http.StatusFound)
+				}
+			}, nil, "token"),
+		},
+		{
+			Name: "an API that hangs up on who has no credentials",
+			Make: at(func(_ http.ResponseWriter, r *http.Request) {
+				if r.Header.Get("Authorization") != "Bearer "+canary {
+					panic(http.ErrAbortHandler)
+				}
+			}, nil, "token"),
+		},
+		{
 			Name: "credentials without encryption", Doc: rfc + "http-uri-scheme", Step: "request", Status: providers.StepWarn, Code: providers.CodeUnencrypted,
 			Make: func(t *testing.T) (providers.Provider, providers.Input) {
 				s := vendortest.Serve(t, map[string]http.HandlerFunc{"GET /{$}": known})

@@ -38,11 +38,14 @@ func newSchema() *providers.Schema {
 			{
 				Name: "port", Type: providers.Port, Default: int64(submissionPort), Group: "server", Order: 20,
 				Label: "Port", Help: "587 for STARTTLS, 465 for TLS from the start.", AffectsConnection: true,
+				// Another port of the host is another server, and maybe another's.
+				BindsSecrets: []string{"password"},
 			},
 			{
 				Name: "tls", Type: providers.Enum, Group: "server", Order: 30,
 				Label: "Encryption", Help: "Left open, port 465 means TLS from the start and any other STARTTLS.",
-				AffectsConnection: true,
+				// Without encryption whoever is on the way reads the password.
+				AffectsConnection: true, BindsSecrets: []string{"password"},
 				Options: []providers.Option{
 					{Value: STARTTLS, Label: "STARTTLS"},
 					{Value: Implicit, Label: "TLS from the start"},

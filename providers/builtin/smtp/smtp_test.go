@@ -19,6 +19,18 @@ func TestMain(m *testing.M) {
 	testenv.Main(m)
 }
 
+// A stored password goes to the server that it was typed for, encrypted as it was
+// when it was typed.
+func TestWhereThePasswordGoesBindsIt(t *testing.T) {
+	t.Parallel()
+	s := smtp.New().Schema()
+	for _, name := range []string{"host", "port", "tls"} {
+		if got := s.BoundSecrets(name); len(got) != 1 || got[0] != "password" {
+			t.Errorf("%s binds %v", name, got)
+		}
+	}
+}
+
 func TestSuite(t *testing.T) {
 	t.Parallel()
 	with := func(params map[string]any) providers.Input { return providers.Input{Params: params} }
