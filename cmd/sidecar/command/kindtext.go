@@ -43,7 +43,11 @@ func printKind(out io.Writer, s *providers.Schema) error {
 	if len(s.Tests) > 0 {
 		fmt.Fprintln(&b, "\nConnection test")
 		for _, l := range s.Tests {
-			fmt.Fprintf(&b, "  %d  %s\n", l.Level, l.Label)
+			fmt.Fprintf(&b, "  %d  %s", l.Level, l.Label)
+			if l.SideEffects {
+				b.WriteString(" (has side effects)")
+			}
+			fmt.Fprintln(&b)
 		}
 	}
 	if len(s.Imports) > 0 {
@@ -177,6 +181,10 @@ func exampleFields(s *providers.Schema) []providers.Field {
 	chosen := map[string]bool{}
 	for _, f := range s.Fields() {
 		chosen[f.Name] = f.Type != providers.Notice && f.VisibleWhen == nil && !f.Advanced && (f.Required || f.Example != nil)
+	}
+	// Hardly a connector works without a secret, required or not.
+	if !slices.ContainsFunc(s.Secrets, func(p providers.Param) bool { return chosen[p.Name] || p.VisibleWhen != nil }) && len(s.Secrets) > 0 {
+		chosen[s.Secrets[0].Name] = true
 	}
 	for range s.Fields() { // each round adds what the last one made necessary
 		in := providers.Input{Params: map[string]any{}, Secrets: providers.Secrets{}}

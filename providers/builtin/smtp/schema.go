@@ -70,7 +70,7 @@ func newSchema() *providers.Schema {
 			},
 			{
 				Name: "username", Type: providers.String, Group: "credentials", Order: 50,
-				Label: "User name", AffectsConnection: true, Validate: providers.Validation{MaxLength: 320},
+				Label: "User name", Example: "mailer@acme.example", AffectsConnection: true, Validate: providers.Validation{MaxLength: 320},
 			},
 			{
 				Name: "from", Type: providers.EmailAddr, Group: "sender", Order: 70,
