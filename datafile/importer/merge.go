@@ -7,6 +7,7 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/patchbay-dev/patchbay/connector"
@@ -74,6 +75,9 @@ func (p *planner) merge(ctx context.Context, s *tenantState, c *connectorRecord,
 	}
 	now := p.im.Now().UTC()
 	content := p.mergeParams(c, in, cfg, schema, plan, now)
+	if p.direct(c, in, cfg, schema, bundle, plan, now) {
+		content = true
+	}
 	if p.mergeSecrets(c, in, bundle, plan, now) {
 		content = true
 	}
@@ -148,6 +152,75 @@ func (p *planner) bound(c *connectorRecord, in content, schema *providers.Schema
 			plan.voided = append(plan.voided, name)
 		}
 	}
+}
+
+// direct keeps a secret of the file from being sent to a place that the file
+// doesn't know: where a param that says so was changed in the store alone, the
+// store's value is kept, and a new secret would be stored beside it. That is a
+// conflict; with Force the file's place comes with the file's secret. It tells
+// whether a param was changed.
+func (p *planner) direct(c *connectorRecord, in content, cfg providers.Config, schema *providers.Schema, bundle vault.Bundle, plan *connectorPlan, now time.Time) bool {
+	if plan.stored == nil {
+		return false
+	}
+	changed := false
+	for _, param := range schema.Params {
+		brings := slices.ContainsFunc(param.BindsSecrets, func(name string) bool {
+			value, given := in.input.Secrets[name]
+			old, exists := bundle.Values[name]
+			return given && bundle.Imported[name] != vault.ImportDigest(plan.next.ID, name, value) &&
+				(!exists || !value.Equal(old) && !in.creates[name])
+		})
+		held, exists := plan.next.Params[param.Name]
+		wanted, stated := in.statedPlace(cfg, param, held)
+		present := held.Value
+		if present == nil {
+			present = param.Default
+		}
+		if !brings || equal(wanted, present) {
+			continue
+		}
+		if !p.o.Force {
+			if !slices.ContainsFunc(plan.conflicts, func(q datafile.Problem) bool {
+				return strings.HasPrefix(q.Message, fmt.Sprintf("param %q ", param.Name))
+			}) {
+				at := in.placeOf(c, param.Name)
+				plan.conflicts = append(plan.conflicts, datafile.Problem{
+					File: p.file.NameOf(at.record), Position: at.at, Record: at.record.ID,
+					Message: fmt.Sprintf("param %q changed in the store since the last import, and says where a secret is sent that changed in the file", param.Name),
+				})
+			}
+			continue
+		}
+		changed = true
+		plan.kept = slices.DeleteFunc(plan.kept, func(name string) bool { return name == param.Name })
+		plan.changed = append(plan.changed, param.Name)
+		if exists && param.Immutable {
+			at := in.placeOf(c, param.Name)
+			p.problem(at.at, at.record, "param %q: is set once and never changes", param.Name)
+		}
+		p.bound(c, in, schema, plan, param.Name)
+		if !stated {
+			delete(plan.next.Params, param.Name)
+			continue
+		}
+		plan.next.Params[param.Name] = connector.Param{Value: wanted, Writer: connector.WriterImport, Imported: wanted, UpdatedAt: now}
+	}
+	return changed
+}
+
+// statedPlace is a param as the file has it, or had it when it was last imported
+// where this file says nothing; else its default, which is not stated.
+func (in content) statedPlace(cfg providers.Config, param providers.Param, held connector.Param) (value any, stated bool) {
+	if _, given := in.input.Params[param.Name]; given {
+		if v, ok := cfg.Params[param.Name]; ok {
+			return v, true
+		}
+	}
+	if !in.whole && held.Imported != nil {
+		return held.Imported, true
+	}
+	return param.Default, false
 }
 
 // placeOf is where the file gives a name, else the connector's own line.

@@ -395,3 +395,56 @@ func TestReferencesInFields(t *testing.T) {
 		t.Errorf("%v\n%s", err, p)
 	}
 }
+
+// A file's secret goes where the file says, or nowhere: an admin who moved the
+// connector must not be handed the next secret by an import.
+func TestAFilesSecretStaysWithTheFilesPlace(t *testing.T) {
+	t.Parallel()
+	mail := func(rest string) string {
+		return header + `<record id="mail" model="ir.connector"><field name="kind">smtp</field>
+<field name="config" eval="{'host': 'smtp.acme.example', 'password': '` + rest + `}"/></record></patchbay>`
+	}
+	for name, row := range map[string]struct {
+		edit  func(w *world)
+		param string
+		value any // that force brings back; nil: none
+	}{
+		"the host, with the old secret": {func(w *world) { w.edit(acme, "mail", editParam("host", "smtp.evil.example")) }, "host", "smtp.acme.example"},
+		"the host, with another secret": {func(w *world) {
+			w.edit(acme, "mail", editParam("host", "smtp.evil.example"))
+			w.editSecret(acme, "mail", "password", "canary-anything")
+		}, "host", "smtp.acme.example"},
+		"what the file leaves to its default": {func(w *world) { w.edit(acme, "mail", editParam("port", int64(2525))) }, "port", nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.apply(mail("canary-one'"), importer.Options{})
+			row.edit(w)
+			// The same file again has no new secret to lose.
+			if p := w.plan(mail("canary-one'"), importer.Options{}); p.Changed() {
+				t.Errorf("unchanged file: %s", p)
+			}
+			before := w.state()
+			p := w.plan(mail("canary-two'"), importer.Options{})
+			if _, err := w.im.Apply(t.Context(), p); !errors.Is(err, fault.Conflict) ||
+				!strings.Contains(p.String(), `param "`+row.param+`" changed in the store since the last import, and says where a secret is sent that changed in the file`) {
+				t.Errorf("%v\n%s", err, p)
+			}
+			if w.state() != before {
+				t.Error("something was written")
+			}
+			w.apply(mail("canary-two'"), importer.Options{Force: true})
+			c := w.connector(acme, "mail")
+			if got := c.Params[row.param].Value; got != row.value {
+				t.Errorf("the secret of the file lies beside %s %v", row.param, got)
+			}
+			if !w.secrets(acme, c)["password"].Equal(secret.New("canary-two")) {
+				t.Error("the file did not win")
+			}
+			if p := w.plan(mail("canary-two'"), importer.Options{}); p.Changed() {
+				t.Errorf("again: %s", p)
+			}
+		})
+	}
+}
