@@ -482,11 +482,20 @@ func TestDraftsMintOnlyWithTheirOwnGrant(t *testing.T) {
 				w.Errorf("another client: %+v", r)
 			}
 		}
+		// Another secret of the same client: a refresh would be the stored one's to make.
+		d := w.draft("x", hq)
+		d.Params["mode"], d.Params["client_id"] = "oauth", "client-1"
+		d.Secrets["password"] = hidden("another-secret-of-the-client")
+		r, err := w.svc.TestDraft(w.ctx(), w.sc, d, c.ID, connector.TestOptions{})
+		w.ok(err)
+		if r.OK || r.Code() != providers.CodeSaveFirst {
+			w.Errorf("another secret: %+v", r)
+		}
 		if w.grant(c.ID) != connector.GrantActive {
 			w.Error("a draft's test removed the grant")
 		}
 		without := w.service(func(o *connector.ServiceOptions) { o.Tokens = nil })
-		r, err := without.TestConnection(w.ctx(), w.sc, c.ID, connector.TestOptions{})
+		r, err = without.TestConnection(w.ctx(), w.sc, c.ID, connector.TestOptions{})
 		w.ok(err)
 		if r.OK || r.Fault() != providers.FaultOurs || w.get(c.ID).State != connector.StateUntested {
 			w.Errorf("without tokens: %+v", r)

@@ -56,6 +56,22 @@ func (s *Service) tokens(sc Scope, p providers.Provider, cfg *providers.Config, 
 	}
 }
 
+// anotherSecret tells whether an edit changes the secret of the OAuth2 client that
+// the stored grant was given to. To prove it takes a refresh, which is the stored
+// connector's to make: a draft with a wrong secret would have the issuer's refusal
+// recorded against a consent that is fine, and one that found a token at hand
+// would prove nothing.
+func (w *work) anotherSecret(cfg providers.Config) bool {
+	if !w.rewrite || !w.read {
+		return false
+	}
+	was := w.was
+	was.Secrets = w.bundle.Values
+	before, mints, err := appOf(w.provider, was)
+	after, _, _ := appOf(w.provider, cfg)
+	return err == nil && mints && after.Flow == providers.FlowConsent && !before.ClientSecret.Equal(after.ClientSecret)
+}
+
 // noTokens is the source of a config that can have none.
 type noTokens struct {
 	code providers.TestCode

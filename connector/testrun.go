@@ -304,6 +304,9 @@ func (s *Service) TestDraft(ctx context.Context, sc Scope, d Draft, id ID, o Tes
 		ref = nil // the consent was given to another client
 	}
 	s.tokens(sc, w.provider, &cfg, ref, false)
+	if ref != nil && w.anotherSecret(cfg) {
+		cfg.Tokens = noTokens{providers.CodeSaveFirst, fault.New(fault.Conflict, "the changed OAuth2 client is tested once it is saved")}
+	}
 	// The audit comes first: a test reaches out, and at its last level it writes.
 	target := id.String()
 	if id.IsZero() {

@@ -94,6 +94,7 @@ const (
 	// OAuth2.
 
 	CodeConsentMissing       TestCode = "consent_missing" // nobody has connected the account yet
+	CodeSaveFirst            TestCode = "save_first"      // a changed client of a connected account
 	CodeNeedsReauthorization TestCode = "needs_reauthorization"
 	CodeOAuthClientInvalid   TestCode = "oauth_client_invalid"
 	CodeOAuthRefused         TestCode = "oauth_refused" // another 4xx of the token endpoint
@@ -172,6 +173,7 @@ var codes = []CodeInfo{
 	{CodeAPIDisabled, FaultConfig, "The API is not enabled in the vendor's project."},
 	{CodeWrongProduct, FaultConfig, "This belongs to another product."},
 	{CodeConsentMissing, FaultConfig, "Nobody has connected an account yet. Choose Connect."},
+	{CodeSaveFirst, FaultConfig, "A changed client secret of a connected account is tested once it is saved. Save, then test."},
 	{CodeNeedsReauthorization, FaultConfig, "The account's consent has ended. Connect it again."},
 	{CodeOAuthClientInvalid, FaultConfig, "The client id or client secret of the OAuth2 app is refused."},
 	{CodeOAuthRefused, FaultConfig, "The token endpoint refuses the request."},
