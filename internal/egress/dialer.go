@@ -45,6 +45,14 @@ type Config struct {
 	// port: denied by name, and by what they resolve to when a tenant's host is
 	// dialled. The path of a Unix socket may stand here, and denies nothing more.
 	DenyHosts []string
+	// Own lists further ones, in the same forms: those that are learned while the
+	// process runs, such as the nodes of a cluster. What it lists counts from the
+	// next dial on, and no longer when it is gone from the list. It is asked for each
+	// address that is judged, so it must answer at once and be safe for concurrent
+	// use; its result is only read. An entry that can't be read is skipped: a tenant
+	// can't spell such a host either, and its owner lists the address beside the name.
+	// nil: none.
+	Own func() []string
 	// Resolver looks names up; nil is Go's own over the system's configuration. It is
 	// asked for lower-case ASCII names without a final dot, and must be safe for
 	// concurrent use.
@@ -56,13 +64,12 @@ type Resolver interface {
 	LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error)
 }
 
-// Dialer dials what its policy allows. It is safe for concurrent use, and its
-// policy never changes.
+// Dialer dials what its policy allows. It is safe for concurrent use. Its policy
+// changes by what Config.Own lists alone.
 type Dialer struct {
 	policy   *policy
 	resolver Resolver
 	rooted   bool // names that the operator doesn't list are looked up as absolute ones
-	backends []*backend
 }
 
 // New reads a policy. An entry that is malformed is an error that names it and
@@ -76,9 +83,6 @@ func New(c Config) (*Dialer, error) {
 	if d.resolver == nil {
 		// Go's own stops when its context ends, and knows the DNS and the hosts file only.
 		d.resolver, d.rooted = &net.Resolver{PreferGo: true}, true
-	}
-	for _, h := range p.denyNames {
-		d.backends = append(d.backends, &backend{hostPort: h, seen: map[netip.Addr]time.Time{}})
 	}
 	return d, nil
 }
@@ -110,7 +114,7 @@ func (d *Dialer) checkTarget(t target, port uint16) error {
 	case t.name == "":
 		_, err := d.choose(t.addr.String(), []netip.Addr{t.addr}, port, false)
 		return err
-	case d.policy.deniesName(t.name, port):
+	case d.policy.own.now().named(t.name, port):
 		return deny(t.name + ": the name of one of the sidecar's own servers")
 	case isLocalhost(t.name):
 		_, err := d.choose(t.name, loopbacks, port, false)
@@ -221,7 +225,7 @@ func (d *Dialer) choose(host string, addrs []netip.Addr, port uint16, named bool
 // checkBackends compares addresses with those of the sidecar's own servers that
 // are known by name.
 func (d *Dialer) checkBackends(ctx context.Context, host string, addrs []netip.Addr, port uint16) error {
-	for _, b := range d.backends {
+	for _, b := range d.policy.own.now().names {
 		if !fits(b.port, port) {
 			continue
 		}

@@ -14,7 +14,8 @@
 // again. So a name that changes its mind between a check and a dial gains nothing,
 // and each redirect, retry and new connection is judged anew. In order:
 //
-//  1. The sidecar's own servers and listeners (Config.Deny, Config.DenyHosts): never.
+//  1. The sidecar's own servers and listeners (Config.Deny, Config.DenyHosts,
+//     Config.Own): never.
 //  2. Loopback ports that Config.AllowLoopback or AnyLoopback names: allowed. It is
 //     the only exception to the next rule, and covers loopback addresses alone.
 //  3. Loopback, link-local, metadata servers, multicast, broadcast, unspecified:

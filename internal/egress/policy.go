@@ -2,20 +2,19 @@ package egress
 
 import (
 	"fmt"
-	"net"
 	"net/netip"
 	"slices"
 	"strings"
 )
 
-// policy is a Config that was read. It does no look-ups.
+// policy is a Config that was read. It does no look-ups, and changes by what
+// Config.Own lists alone.
 type policy struct {
 	anyLoopback   bool
 	loopbackPorts []uint16
 	prefixes      []allowedPrefix
 	names         []hostPort // allowed
-	deny          []netip.AddrPort
-	denyNames     []hostPort
+	own           own
 	ineffective   []string
 }
 
@@ -34,7 +33,7 @@ type hostPort struct {
 func fits(rule, port uint16) bool { return rule == 0 || rule == port }
 
 func newPolicy(c Config) (*policy, error) {
-	p := &policy{anyLoopback: c.AnyLoopback, loopbackPorts: slices.Clone(c.AllowLoopback)}
+	p := &policy{anyLoopback: c.AnyLoopback, loopbackPorts: slices.Clone(c.AllowLoopback), own: own{source: c.Own}}
 	if slices.Contains(p.loopbackPorts, 0) {
 		return nil, fmt.Errorf("egress: loopback port 0: %w", ErrMalformed)
 	}
@@ -61,25 +60,11 @@ func newPolicy(c Config) (*policy, error) {
 		if !d.Addr().IsValid() {
 			return nil, fmt.Errorf("egress: deny %q: %w", d, ErrMalformed)
 		}
-		p.deny = append(p.deny, netip.AddrPortFrom(plain(d.Addr()), d.Port()))
+		p.own.fixed.addrs = append(p.own.fixed.addrs, netip.AddrPortFrom(plain(d.Addr()), d.Port()))
 	}
 	for _, text := range c.DenyHosts {
-		if strings.HasPrefix(text, "/") || strings.HasPrefix(text, "@") {
-			continue // a Unix socket, which is never dialled
-		}
-		e, err := parseEntry(text)
-		if err == nil && e.name == "" && !e.prefix.IsSingleIP() {
-			err = ErrMalformed
-		}
-		switch {
-		case err != nil:
+		if err := p.own.fixed.add(text, nil); err != nil {
 			return nil, fmt.Errorf("egress: deny %q: %w", text, err)
-		case e.name == "":
-			p.deny = append(p.deny, netip.AddrPortFrom(e.prefix.Addr(), e.port))
-		case isLocalhost(e.name):
-			p.deny = append(p.deny, netip.AddrPortFrom(loopbacks[0], e.port))
-		default:
-			p.denyNames = append(p.denyNames, hostPort{e.name, e.port})
 		}
 	}
 	return p, nil
@@ -157,8 +142,9 @@ func (p *policy) judge(a netip.Addr, port uint16, named bool) (verdict, string) 
 	a = a.Unmap()
 	behind := embedded(a)
 	forms := append([]netip.Addr{a}, behind...)
+	ours := p.own.now()
 	for _, f := range forms {
-		if p.isBackend(f, port) {
+		if ours.at(f, port) {
 			return never, "one of the sidecar's own"
 		}
 	}
@@ -190,48 +176,6 @@ func (p *policy) judge(a netip.Addr, port uint16, named bool) (verdict, string) 
 	return allowed, "public"
 }
 
-// isBackend tells whether the sidecar's own servers answer there. One that listens
-// on a loopback address may answer on all of them, and one that listens on the
-// unspecified address answers on each of this machine's.
-func (p *policy) isBackend(a netip.Addr, port uint16) bool {
-	return slices.ContainsFunc(p.deny, func(d netip.AddrPort) bool {
-		return fits(d.Port(), port) && same(d.Addr(), a)
-	})
-}
-
-func same(backend, a netip.Addr) bool {
-	switch {
-	case backend == a, backend.IsLoopback() && a.IsLoopback():
-		return true
-	case backend.IsUnspecified():
-		return a.IsLoopback() || isOwn(a)
-	default:
-		return false
-	}
-}
-
-// isOwn tells whether an address is one of this machine's. Asked each time:
-// addresses come and go.
-func isOwn(a netip.Addr) bool {
-	own, err := net.InterfaceAddrs()
-	if err != nil {
-		return true // fails closed
-	}
-	return slices.ContainsFunc(own, func(n net.Addr) bool {
-		ip, ok := n.(*net.IPNet)
-		if !ok {
-			return false
-		}
-		o, ok := netip.AddrFromSlice(ip.IP)
-		return ok && plain(o) == a
-	})
-}
-
-// deniesName tells whether a name is one of the sidecar's own servers.
-func (p *policy) deniesName(name string, port uint16) bool {
-	return slices.ContainsFunc(p.denyNames, func(d hostPort) bool { return d.name == name && fits(d.port, port) })
-}
-
 // allowsName tells whether the operator allows a name for a port.
 func (p *policy) allowsName(name string, port uint16) bool {
 	return slices.ContainsFunc(p.names, func(h hostPort) bool { return h.name == name && fits(h.port, port) })
@@ -249,10 +193,14 @@ func (p *policy) ports() []uint16 {
 	for _, r := range p.prefixes {
 		ports = append(ports, r.port)
 	}
-	for _, h := range slices.Concat(p.names, p.denyNames) {
+	for _, h := range p.names {
 		ports = append(ports, h.port)
 	}
-	for _, d := range p.deny {
+	ours := p.own.now()
+	for _, b := range ours.names {
+		ports = append(ports, b.port)
+	}
+	for _, d := range ours.addrs {
 		ports = append(ports, d.Port())
 	}
 	other := uint16(1)
