@@ -78,13 +78,15 @@ func (o *own) now() *servers {
 	if o.both != nil && slices.Equal(texts, o.texts) {
 		return o.both
 	}
-	known := map[hostPort]*backend{}
-	if o.both != nil {
-		for _, b := range o.both.names {
-			known[b.hostPort] = b
-		}
-	}
 	both := &servers{addrs: slices.Clone(o.fixed.addrs), names: slices.Clone(o.fixed.names)}
+	known := map[hostPort]*backend{}
+	last := &o.fixed
+	if o.both != nil {
+		last = o.both // the fixed ones among them
+	}
+	for _, b := range last.names {
+		known[b.hostPort] = b
+	}
 	for _, text := range texts {
 		_ = both.add(text, known) // skipped, as Config.Own says: refusing all dials would let one node's odd name stop every tenant
 	}

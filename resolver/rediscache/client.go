@@ -38,7 +38,8 @@ type Options struct {
 // connections' settings. Safe for concurrent use.
 type Client struct {
 	rdb     redis.UniversalClient
-	servers []string
+	servers []string // as configured
+	dialled dialled
 	prefix  string
 	timeout time.Duration
 	// downUntil (Unix ns, 0: up) spares callers the timeout of a Redis that has
@@ -70,7 +71,7 @@ func Open(o Options) (*Client, error) {
 	if o.Timeout <= 0 {
 		o.Timeout = 100 * time.Millisecond
 	}
-	addrs := o.Addrs
+	addrs := slices.Clone(o.Addrs) // go-redis appends to what it is given
 	if len(addrs) == 0 {
 		addrs = []string{u.Addr}
 	}
@@ -85,7 +86,8 @@ func Open(o Options) (*Client, error) {
 		PoolSize: 16, ConnMaxIdleTime: 5 * time.Minute, MaxRetries: -1, DialerRetries: 1, ContextTimeoutEnabled: true,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	}
-	c := &Client{prefix: o.Prefix, timeout: o.Timeout, servers: addrs}
+	c := &Client{prefix: o.Prefix, timeout: o.Timeout, servers: slices.Clone(addrs), dialled: dialled{last: map[string]time.Time{}}}
+	uo.Dialer = c.dialled.wrap(redis.NewDialer(&redis.Options{DialTimeout: uo.DialTimeout, TLSConfig: uo.TLSConfig}))
 	switch o.Mode {
 	case "", "standalone":
 		uo.Addrs = addrs[:1]
@@ -103,10 +105,6 @@ func Open(o Options) (*Client, error) {
 	}
 	return c, nil
 }
-
-// Servers lists the configured addresses, as host:port: sentinels and seeds, not
-// what they name in turn. The egress policy keeps tenants from them.
-func (c *Client) Servers() []string { return slices.Clone(c.servers) }
 
 // Close releases the connections.
 func (c *Client) Close() error {

@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -81,6 +82,18 @@ func TestCluster(t *testing.T) {
 		if len(allKeys(t, n)) == 0 {
 			t.Error("a node holds nothing: the test shows little")
 		}
+	}
+
+	// One seed leads to all nodes: a tenant may name none of them.
+	one := open(t, nodes[0], func(o *Options) { o.Mode, o.Addrs = "cluster", addrs[1:2] })
+	if got := one.Servers(); !slices.Equal(got, addrs[1:2]) {
+		t.Errorf("before the first connection: %v", got)
+	}
+	if _, err := one.Revisions(t.Context(), ids); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := one.Servers(), slices.Sorted(slices.Values(addrs)); !slices.Equal(got, want) {
+		t.Errorf("the servers are %v, want %v", got, want)
 	}
 
 	// Messages keep their order whichever node holds their tenant, else numbers
@@ -170,6 +183,16 @@ func TestSentinelFailover(t *testing.T) {
 	if err := c.Fill(t.Context(), name, 10, []byte("entry"), time.Minute); err != nil {
 		t.Fatal(err)
 	}
+	listed := func(what string, want ...string) {
+		t.Helper()
+		got := c.Servers()
+		for _, a := range want {
+			if !slices.Contains(got, a) {
+				t.Errorf("%s: the servers are %v, without %s", what, got, a)
+			}
+		}
+	}
+	listed("the sentinel names the master", sentinel, master.Addr)
 	p := c.NewPublisher()
 	before, err := p.State(t.Context())
 	if err != nil {
@@ -183,6 +206,7 @@ func TestSentinelFailover(t *testing.T) {
 	wait(t, "the replica is master and used", 30*time.Second, func() bool {
 		return c.Fill(t.Context(), name, 11, []byte("entry"), time.Minute) == nil
 	})
+	listed("after the failover", sentinel, master.Addr, replica.Addr)
 	var after resolver.Standing
 	wait(t, "the publisher has found it", 10*time.Second, func() bool { after, err = p.State(t.Context()); return err == nil })
 	if after.Identity == before.Identity {

@@ -233,7 +233,7 @@ func runDev(ctx context.Context, s streams, env environment, cfg *config.Config,
 		return err
 	}
 	defer ctl.close()
-	out, err := newNetwork(cfg, log, nil, local, admin, probes)
+	out, err := newNetwork(cfg, log, ownServers{}, local, admin, probes)
 	if err != nil {
 		return err
 	}

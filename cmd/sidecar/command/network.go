@@ -20,14 +20,21 @@ type network struct {
 	runtime providers.Runtime
 }
 
+// ownServers are a process's own servers as host:port. The zero value is none.
+type ownServers struct {
+	configured []string
+	found      func() []string // those that turn up while it runs, asked at each dial; nil: none
+}
+
 // newNetwork makes the way out that the config allows. own are the process's own
-// servers as host:port, listeners what it listens on itself: no tenant may name
-// them, whatever else is allowed.
+// servers, listeners what it listens on itself: no tenant may name them, whatever
+// else is allowed.
 // A refusal is logged with its reason, which nobody else learns.
 // Errors: an entry of egress that cannot be used.
-func newNetwork(cfg *config.Config, log *slog.Logger, own []string, listeners ...net.Listener) (*network, error) {
+func newNetwork(cfg *config.Config, log *slog.Logger, own ownServers, listeners ...net.Listener) (*network, error) {
 	policy := egress.Config{
-		Allow: cfg.Egress.Allow, AnyLoopback: cfg.Egress.AllowLoopback.All, DenyHosts: own,
+		Allow: cfg.Egress.Allow, AnyLoopback: cfg.Egress.AllowLoopback.All, DenyHosts: own.configured,
+		Own: own.found,
 	}
 	for _, p := range cfg.Egress.AllowLoopback.Ports {
 		policy.AllowLoopback = append(policy.AllowLoopback, uint16(p)) // validated to be one
@@ -62,11 +69,14 @@ func newNetwork(cfg *config.Config, log *slog.Logger, own []string, listeners ..
 	}}, nil
 }
 
-// ownServers are the upstreams' addresses.
-func (u *upstreams) ownServers(cfg *config.Config) []string {
+// ownServers are the upstreams' addresses. Redis' own are asked for anew each time:
+// which nodes there are is known to its sentinels or its cluster, not to the config.
+func (u *upstreams) ownServers(cfg *config.Config) ownServers {
 	own := u.store.Servers()
+	var found func() []string
 	if u.redis != nil {
 		own = append(own, u.redis.Servers()...)
+		found = u.redis.Servers
 	}
 	if a, err := url.Parse(cfg.Vault.Address); err == nil && a.Hostname() != "" {
 		port := a.Port()
@@ -80,5 +90,5 @@ func (u *upstreams) ownServers(cfg *config.Config) []string {
 		own = append(own, net.JoinHostPort(h, cmp.Or(os.Getenv("KUBERNETES_SERVICE_PORT"), "443")))
 	}
 	slices.Sort(own)
-	return slices.Compact(own)
+	return ownServers{configured: slices.Compact(own), found: found}
 }
