@@ -156,57 +156,93 @@ func (p *planner) bound(c *connectorRecord, in content, schema *providers.Schema
 
 // direct keeps a secret of the file from being sent to a place that the file
 // doesn't know: where a param that says so was changed in the store alone, the
-// store's value is kept, and a new secret would be stored beside it. That is a
-// conflict; with Force the file's place comes with the file's secret. It tells
-// whether a param was changed.
+// store's value is kept, and a secret of the file would be stored beside it. That
+// is a conflict; with Force the file's place comes with the file's secret. It
+// tells whether a param was changed.
 func (p *planner) direct(c *connectorRecord, in content, cfg providers.Config, schema *providers.Schema, bundle vault.Bundle, plan *connectorPlan, now time.Time) bool {
 	if plan.stored == nil {
 		return false
 	}
 	changed := false
-	for _, param := range schema.Params {
-		brings := slices.ContainsFunc(param.BindsSecrets, func(name string) bool {
-			value, given := in.input.Secrets[name]
-			old, exists := bundle.Values[name]
-			return given && bundle.Imported[name] != vault.ImportDigest(plan.next.ID, name, value) &&
-				(!exists || !value.Equal(old) && !in.creates[name])
-		})
-		held, exists := plan.next.Params[param.Name]
-		wanted, stated := in.statedPlace(cfg, param, held)
-		present := held.Value
-		if present == nil {
-			present = param.Default
-		}
-		if !brings || equal(wanted, present) {
-			continue
-		}
-		if !p.o.Force {
-			if !slices.ContainsFunc(plan.conflicts, func(q datafile.Problem) bool {
-				return strings.HasPrefix(q.Message, fmt.Sprintf("param %q ", param.Name))
-			}) {
-				at := in.placeOf(c, param.Name)
-				plan.conflicts = append(plan.conflicts, datafile.Problem{
-					File: p.file.NameOf(at.record), Position: at.at, Record: at.record.ID,
-					Message: fmt.Sprintf("param %q changed in the store since the last import, and says where a secret is sent that changed in the file", param.Name),
-				})
+	// A place that is taken may bring more secrets of the file along, and those
+	// bind places of their own: it ends when a pass takes nothing.
+	for again := true; again; {
+		again = false
+		for i := range schema.Params {
+			if p.directParam(c, in, cfg, schema, bundle, plan, &schema.Params[i], now) {
+				again, changed = true, true
 			}
-			continue
 		}
-		changed = true
-		plan.kept = slices.DeleteFunc(plan.kept, func(name string) bool { return name == param.Name })
-		plan.changed = append(plan.changed, param.Name)
-		if exists && param.Immutable {
-			at := in.placeOf(c, param.Name)
-			p.problem(at.at, at.record, "param %q: is set once and never changes", param.Name)
-		}
-		p.bound(c, in, schema, plan, param.Name)
-		if !stated {
-			delete(plan.next.Params, param.Name)
-			continue
-		}
-		plan.next.Params[param.Name] = connector.Param{Value: wanted, Writer: connector.WriterImport, Imported: wanted, UpdatedAt: now}
 	}
 	return changed
+}
+
+// directParam does [planner.direct] for one param, and tells whether it was taken.
+func (p *planner) directParam(c *connectorRecord, in content, cfg providers.Config, schema *providers.Schema, bundle vault.Bundle, plan *connectorPlan, param *providers.Param, now time.Time) bool {
+	var brought []string
+	for _, name := range schema.BoundSecrets(param.Name) {
+		o := in.decideSecret(bundle, plan, name)
+		if _, given := in.input.Secrets[name]; given && (o == take || o == conflict) {
+			brought = append(brought, fmt.Sprintf("%q", name))
+		}
+	}
+	held, exists := plan.next.Params[param.Name]
+	wanted, stated := in.statedPlace(cfg, *param, held)
+	present := held.Value
+	if present == nil {
+		present = param.Default
+	}
+	if len(brought) == 0 || equal(wanted, present) {
+		return false
+	}
+	at := in.placeOf(c, param.Name)
+	if !p.o.Force {
+		if !slices.ContainsFunc(plan.conflicts, func(q datafile.Problem) bool {
+			return strings.HasPrefix(q.Message, fmt.Sprintf("param %q ", param.Name))
+		}) {
+			plan.conflicts = append(plan.conflicts, datafile.Problem{
+				File: p.file.NameOf(at.record), Position: at.at, Record: at.record.ID,
+				Message: fmt.Sprintf("param %q changed in the store since the last import, and says where secret %s is sent: the secret in the file was meant for another place",
+					param.Name, strings.Join(brought, ", ")),
+			})
+		}
+		return false
+	}
+	plan.kept = slices.DeleteFunc(plan.kept, func(name string) bool { return name == param.Name })
+	plan.changed = append(plan.changed, param.Name)
+	if exists && param.Immutable {
+		p.problem(at.at, at.record, "param %q: is set once and never changes", param.Name)
+	}
+	p.bound(c, in, schema, plan, param.Name)
+	if !stated {
+		delete(plan.next.Params, param.Name)
+		return true
+	}
+	plan.next.Params[param.Name] = connector.Param{Value: wanted, Writer: connector.WriterImport, Imported: wanted, UpdatedAt: now}
+	return true
+}
+
+// decideSecret merges one secret. What mergeSecrets stores and what direct guards
+// must be the same secrets, so both ask here.
+func (in content) decideSecret(bundle vault.Bundle, plan *connectorPlan, name string) outcome {
+	value, given := in.input.Secrets[name]
+	old, exists := bundle.Values[name]
+	digest, imported := bundle.Imported[name]
+	if slices.Contains(plan.voided, name) {
+		exists, imported = false, false
+	}
+	is := func(v secret.Value) bool { return imported && vault.ImportDigest(plan.next.ID, name, v) == digest }
+	switch {
+	case !given && !imported || exists && in.creates[name]:
+		return keep // the file has nothing to say about it
+	case !given:
+		return decide(false, false, is(old))
+	}
+	o := decide(exists && value.Equal(old), is(value), !exists && !imported || exists && is(old))
+	if o == keep && slices.Contains(plan.retargeted, name) {
+		return conflict // the store's secret was not meant for the file's new target
+	}
+	return o
 }
 
 // statedPlace is a param as the file has it, or had it when it was last imported
@@ -353,9 +389,8 @@ func (p *planner) mergeSecrets(c *connectorRecord, in content, bundle vault.Bund
 			delete(values, name)
 			delete(imported, name)
 		}
-		old, exists := values[name]
-		digest, wasImported := imported[name]
-		is := func(v secret.Value) bool { return wasImported && vault.ImportDigest(next.ID, name, v) == digest }
+		_, exists := values[name]
+		_, wasImported := imported[name]
 		if !given && !exists {
 			// Gone from the vault, or void: the record says so too.
 			delete(next.Secrets, name)
@@ -366,15 +401,7 @@ func (p *planner) mergeSecrets(c *connectorRecord, in content, bundle vault.Bund
 		if !given && !wasImported || exists && in.creates[name] {
 			continue
 		}
-		var o outcome
-		if given {
-			o = decide(exists && value.Equal(old), is(value), !exists && !wasImported || exists && is(old))
-		} else {
-			o = decide(false, false, is(old))
-		}
-		if o == keep && slices.Contains(plan.retargeted, name) {
-			o = conflict // the store's secret was not meant for the file's new target
-		}
+		o := in.decideSecret(bundle, plan, name)
 		if o == conflict && p.o.Force {
 			o = take
 		}

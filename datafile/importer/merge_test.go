@@ -428,7 +428,7 @@ func TestAFilesSecretStaysWithTheFilesPlace(t *testing.T) {
 			before := w.state()
 			p := w.plan(mail("canary-two'"), importer.Options{})
 			if _, err := w.im.Apply(t.Context(), p); !errors.Is(err, fault.Conflict) ||
-				!strings.Contains(p.String(), `param "`+row.param+`" changed in the store since the last import, and says where a secret is sent that changed in the file`) {
+				!strings.Contains(p.String(), `param "`+row.param+`" changed in the store since the last import, and says where secret "password" is sent: the secret in the file was meant for another place`) {
 				t.Errorf("%v\n%s", err, p)
 			}
 			if w.state() != before {
@@ -444,6 +444,67 @@ func TestAFilesSecretStaysWithTheFilesPlace(t *testing.T) {
 			}
 			if p := w.plan(mail("canary-two'"), importer.Options{}); p.Changed() {
 				t.Errorf("again: %s", p)
+			}
+		})
+	}
+}
+
+// The file's old secret is sent to a new place of the file's too, so it must not
+// meet what the store changed of that place.
+func TestAForcedSecretTakesEveryPlace(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	mail := func(port string) string {
+		return header + `<record id="mail" model="ir.connector"><field name="kind">smtp</field>
+<field name="config" eval="{'host': 'smtp.acme.example', 'port': ` + port + `, 'password': '$ENV:SMTP_PASSWORD'}"/></record></patchbay>`
+	}
+	w.apply(mail("587"), importer.Options{})
+	w.edit(acme, "mail", editParam("host", "smtp.evil.example"))
+	w.editSecret(acme, "mail", "password", "canary-anything")
+	before := w.state()
+	p := w.plan(mail("465"), importer.Options{})
+	if _, err := w.im.Apply(t.Context(), p); !errors.Is(err, fault.Conflict) || len(p.Conflicts()) != 2 || w.state() != before {
+		t.Errorf("%v\n%s", err, p)
+	}
+	w.apply(mail("465"), importer.Options{Force: true})
+	c := w.connector(acme, "mail")
+	if c.Params["host"].Value != "smtp.acme.example" || c.Params["port"].Value != int64(465) ||
+		!w.secrets(acme, c)["password"].Equal(secret.New("canary-smtp")) {
+		t.Errorf("the file did not win whole: %+v", c.Params)
+	}
+}
+
+// Rows that bring a secret alone know the place of the last import.
+func TestRowsSecretStaysWithTheImportedPlace(t *testing.T) {
+	t.Parallel()
+	row := func(key, value string) string {
+		return `<record id="row_` + key + `" model="ir.connector.param"><field name="connector_id" ref="mail"/><field name="key">` + key + `</field><field name="value">` + value + `</field></record>`
+	}
+	for name, c := range map[string]struct {
+		rows   string
+		refuse bool
+		host   string // after force
+		secret string
+	}{
+		"the secret alone":             {row("password", "canary-two"), true, "smtp.acme.example", "canary-two"},
+		"beside a host under noupdate": {`<data noupdate="1">` + row("host", "smtp.acme.example") + `</data>` + row("password", "canary-two"), true, "smtp.acme.example", "canary-two"},
+		"the secret under noupdate":    {`<data noupdate="1">` + row("password", "canary-two") + `</data>`, false, "smtp.evil.example", "canary-smtp"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.apply(header+`<record id="mail" model="ir.connector"><field name="kind">smtp</field>
+<field name="config" eval="{'host': 'smtp.acme.example', 'password': '$ENV:SMTP_PASSWORD'}"/></record></patchbay>`, importer.Options{})
+			w.edit(acme, "mail", editParam("host", "smtp.evil.example"))
+			before := w.state()
+			p := w.plan(`<ede>`+c.rows+`</ede>`, importer.Options{Tenant: acme})
+			if _, err := w.im.Apply(t.Context(), p); errors.Is(err, fault.Conflict) != c.refuse || !c.refuse && err != nil || w.state() != before {
+				t.Errorf("%v\n%s", err, p)
+			}
+			w.apply(`<ede>`+c.rows+`</ede>`, importer.Options{Tenant: acme, Force: true})
+			got := w.connector(acme, "mail")
+			if got.Params["host"].Value != c.host || !w.secrets(acme, got)["password"].Equal(secret.New(c.secret)) {
+				t.Errorf("the secret lies beside %v", got.Params["host"].Value)
 			}
 		})
 	}
