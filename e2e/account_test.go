@@ -175,7 +175,8 @@ func TestServiceAccountOfTheFleet(t *testing.T) {
 			return len(served) == 1 && made() == lives
 		})
 	}
-	if n := counted("patchbay_oauth_mints_total", sidecars...); n != 2 || made() != 2 || time.Since(begun) < life*7/10 {
+	// Due is 70 % of a life at the earliest, less what is kept back for clocks.
+	if n := counted("patchbay_oauth_mints_total", sidecars...); n != 2 || made() != 2 || time.Since(begun) < life*2/3 {
 		t.Errorf("%v tokens minted, %d handed out in %s", n, made(), time.Since(begun))
 	}
 	g.mu.Lock()
