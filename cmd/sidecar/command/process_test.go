@@ -56,9 +56,23 @@ func binary(t testing.TB) string {
 
 // process is the real program.
 type process struct {
-	out, err *text
-	cmd      *exec.Cmd
-	gone     chan struct{}
+	out  transcript
+	err  *text
+	cmd  *exec.Cmd
+	gone chan struct{}
+}
+
+// transcript is the file that a process writes its output to itself: what it wrote
+// before something else was seen of it is there to be read. A pipe is copied by
+// whoever has time, and the banner is promised before the first ready answer.
+type transcript string
+
+func (f transcript) String() string {
+	b, err := os.ReadFile(string(f))
+	if err != nil {
+		return err.Error()
+	}
+	return string(b)
 }
 
 // launch starts the real program; it is killed when the test ends.
@@ -69,9 +83,14 @@ func launch(t testing.TB, env []string, args ...string) *process {
 
 func launched(t testing.TB, env []string, cmd *exec.Cmd) *process {
 	t.Helper()
-	p := &process{out: &text{}, err: &text{}, cmd: cmd, gone: make(chan struct{})}
+	out, err := os.Create(filepath.Join(t.TempDir(), "stdout"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = out.Close() }() // the process has its own descriptor
+	p := &process{out: transcript(out.Name()), err: &text{}, cmd: cmd, gone: make(chan struct{})}
 	p.cmd.Env = append(slices.Clip(env), "PATH="+os.Getenv("PATH"))
-	p.cmd.Stdout, p.cmd.Stderr = p.out, p.err
+	p.cmd.Stdout, p.cmd.Stderr = out, p.err
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
