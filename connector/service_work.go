@@ -3,7 +3,6 @@ package connector
 import (
 	"context"
 	"maps"
-	"reflect"
 	"slices"
 	"time"
 
@@ -92,66 +91,22 @@ func valuesOf(params map[string]Param) map[string]any {
 }
 
 // upgrade brings next to the present schema, so that an edit speaks of the names
-// of today. Stored secrets keep their content under the names of today.
+// of today.
 func (w *work) upgrade(ctx context.Context) error {
-	schema := w.provider.Schema()
-	if w.fresh || w.old.SchemaVersion == schema.Version {
+	if w.fresh {
 		return nil
 	}
-	bases := make(map[string]any, len(w.next.Params))
-	for name, p := range w.next.Params {
-		if p.Imported != nil {
-			bases[name] = p.Imported
-		}
-	}
-	present, err := schema.Upgrade(w.old.SchemaVersion, providers.Input{Params: valuesOf(w.next.Params)})
+	rewrite, err := Upgrade(w.provider.Schema(), &w.next, func() (*Bundle, error) {
+		err := w.load(ctx)
+		return &w.bundle, err
+	})
 	if err != nil {
 		return err
 	}
-	base, err := schema.Upgrade(w.old.SchemaVersion, providers.Input{Params: bases})
-	if err != nil {
-		return err
-	}
-	params := make(map[string]Param, len(present.Params))
-	for _, from := range []map[string]any{present.Params, base.Params} {
-		for name := range from {
-			p, known := w.next.Params[name]
-			p.Value, p.Imported = present.Params[name], base.Params[name]
-			if !known {
-				p.Writer, p.UpdatedAt = WriterAPI, w.old.UpdatedAt
-			}
-			params[name] = p
-		}
-	}
-	w.next.Params, w.next.SchemaVersion = params, schema.Version
-	for v := w.old.SchemaVersion; v < schema.Version; v++ {
-		for from, to := range schema.Upgrades[v-1].Secrets {
-			if err := w.load(ctx); err != nil {
-				return err
-			}
-			if rename(w.next.Secrets, from, to) {
-				rename(w.values, from, to)
-				rename(w.bundle.Values, from, to)
-				w.rewrite = true
-			}
-			// A digest is keyed by the secret's name and can't move with it: the next
-			// import takes the value for one that was changed here.
-			if _, ok := w.bundle.Imported[from]; ok {
-				delete(w.bundle.Imported, from)
-				w.rewrite = true
-			}
-		}
+	if rewrite {
+		w.values, w.rewrite = w.bundle.Values.Clone(), true
 	}
 	return nil
-}
-
-func rename[V any](m map[string]V, from, to string) bool {
-	v, ok := m[from]
-	if ok {
-		delete(m, from)
-		m[to] = v
-	}
-	return ok
 }
 
 // load reads the pinned secrets, once. The record follows the secret store where
@@ -334,7 +289,7 @@ func (w *work) changed(schema *providers.Schema) (changed []string) {
 	for _, p := range schema.Params {
 		before, had := w.was.Params[p.Name]
 		after, has := w.is.Params[p.Name]
-		if had != has || !sameValue(before, after) {
+		if had != has || !SameValue(before, after) {
 			changed = append(changed, p.Name)
 		}
 	}
@@ -385,7 +340,7 @@ func (w *work) putParams(given providers.Input) {
 	w.params = given.Params
 	for name, v := range given.Params {
 		old, exists := w.next.Params[name]
-		if exists && old.Value != nil && sameValue(old.Value, v) {
+		if exists && old.Value != nil && SameValue(old.Value, v) {
 			continue
 		}
 		w.next.Params[name] = Param{Value: v, Writer: WriterAPI, Imported: old.Imported, UpdatedAt: now}
@@ -502,26 +457,4 @@ func (w *work) store(ctx context.Context) (time.Time, error) {
 	}
 	w.next.Pin = ref.Pin
 	return at, nil
-}
-
-// sameValue compares canonical values; a store may give back a whole float as an
-// integer, and nil for an empty list.
-func sameValue(a, b any) bool {
-	switch x := a.(type) {
-	case int64:
-		if y, ok := b.(float64); ok {
-			return float64(x) == y
-		}
-	case float64:
-		if y, ok := b.(int64); ok {
-			return x == float64(y)
-		}
-	case []any:
-		y, ok := b.([]any)
-		return ok && slices.EqualFunc(x, y, sameValue)
-	case map[string]any:
-		y, ok := b.(map[string]any)
-		return ok && maps.EqualFunc(x, y, sameValue)
-	}
-	return reflect.DeepEqual(a, b)
 }

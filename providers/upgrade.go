@@ -41,12 +41,21 @@ func (s *Schema) Upgrade(version int, in Input) (Input, error) {
 					WithCause(fmt.Errorf("upgrade %s from version %d: %w", s.Kind, v, err))
 			}
 		}
-		for from, to := range u.Secrets {
-			if value, ok := out.Secrets[from]; ok {
-				delete(out.Secrets, from)
-				out.Secrets[to] = value
-			}
-		}
+		Rename(out.Secrets, u.Secrets)
 	}
 	return out, nil
+}
+
+// Rename gives the entries of m the names that they have after an [Upgrade], all at
+// once, so that two can change places. It tells whether there was any.
+func Rename[V any](m map[string]V, names map[string]string) bool {
+	moved := map[string]V{}
+	for from, to := range names {
+		if v, ok := m[from]; ok {
+			moved[to] = v
+			delete(m, from)
+		}
+	}
+	maps.Copy(m, moved)
+	return len(moved) > 0
 }

@@ -49,8 +49,7 @@ type Store interface {
 	Close() error
 }
 
-// Bundle is all secrets of a connector at one moment; see [ImportDigest] for
-// what Imported holds.
+// Bundle is all secrets of a connector at one moment.
 type Bundle = connector.Bundle
 
 // Stored is one bundle as the sweeper sees it.

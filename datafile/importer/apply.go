@@ -78,7 +78,7 @@ func (im *Importer) apply(ctx context.Context, p *Plan) (map[tenant.ID]int64, er
 	var written []connector.SecretRef
 	pins := map[connector.ID]connector.Pin{}
 	for _, c := range p.connectors {
-		if !c.writes() || len(c.secrets) == 0 {
+		if !c.writes() || c.holdsNothing() {
 			continue
 		}
 		if change.SecretsWritten.IsZero() {
@@ -178,12 +178,17 @@ func (p *Plan) write(ctx context.Context, tx connector.TenantTx, t *tenantPlan, 
 	return nil
 }
 
+// holdsNothing tells whether there is no bundle to write. One without a secret may
+// still remember what was imported, so that the same file brings back nothing that
+// was cleared by hand.
+func (c *connectorPlan) holdsNothing() bool { return len(c.secrets) == 0 && len(c.imported) == 0 }
+
 func (c *connectorPlan) write(ctx context.Context, tx connector.TenantTx, moved int64, pin connector.Pin) error {
 	next := c.next
 	switch {
 	case !pin.IsZero():
 		next.Pin = pin
-	case c.secrets != nil && len(next.Secrets) == 0:
+	case c.secrets != nil:
 		// Not where nothing of them changed: after the last secret was cleared by
 		// hand, the pin still leads to what was imported.
 		next.Pin = connector.Pin{}

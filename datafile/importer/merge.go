@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -49,8 +48,12 @@ func (p *planner) merge(ctx context.Context, s *tenantState, c *connectorRecord,
 	if err != nil {
 		return err
 	}
-	if err := upgrade(schema, plan); err != nil {
-		return err
+	// The file speaks of the names of today, so what is stored has to as well.
+	renamed := false
+	if plan.stored != nil {
+		if renamed, err = connector.Upgrade(schema, &plan.next, func() (*vault.Bundle, error) { return &bundle, nil }); err != nil {
+			return err
+		}
 	}
 	// What stays takes part in the check: what the file doesn't mention and no
 	// import brought, or all that it doesn't mention when it states no whole.
@@ -81,52 +84,14 @@ func (p *planner) merge(ctx context.Context, s *tenantState, c *connectorRecord,
 	if p.mergeSecrets(c, in, bundle, plan, now) {
 		content = true
 	}
+	if renamed && plan.secrets == nil {
+		// Whatever else of the record is written, its version is the present one.
+		plan.secrets, plan.imported = bundle.Values, bundle.Imported
+	}
 	if content && plan.stored != nil {
 		plan.next.State = connector.StateUntested
-		plan.next.SchemaVersion = schema.Version
 	}
 	p.recheck(c, in, schema, plan, bundle)
-	return nil
-}
-
-// upgrade brings stored params to the kind's present schema, so that they can be
-// compared with the file's.
-func upgrade(schema *providers.Schema, plan *connectorPlan) error {
-	if plan.stored == nil || plan.stored.SchemaVersion == schema.Version {
-		return nil
-	}
-	values, bases := map[string]any{}, map[string]any{}
-	for name, param := range plan.next.Params {
-		if param.Value != nil {
-			values[name] = param.Value
-		}
-		if param.Imported != nil {
-			bases[name] = param.Imported
-		}
-	}
-	present, err := schema.Upgrade(plan.stored.SchemaVersion, providers.Input{Params: values})
-	if err != nil {
-		return err
-	}
-	base, err := schema.Upgrade(plan.stored.SchemaVersion, providers.Input{Params: bases})
-	if err != nil {
-		return err
-	}
-	out := make(map[string]connector.Param, len(present.Params))
-	for name, value := range present.Params {
-		param := plan.next.Params[name]
-		param.Value, param.Imported = value, base.Params[name]
-		if param.Writer == "" {
-			param.Writer, param.UpdatedAt = connector.WriterImport, plan.stored.UpdatedAt
-		}
-		out[name] = param
-	}
-	for name, imported := range base.Params {
-		if _, set := out[name]; !set { // cleared: it only remembers
-			out[name] = connector.Param{Imported: imported, Writer: connector.WriterAPI, UpdatedAt: plan.stored.UpdatedAt}
-		}
-	}
-	plan.next.Params, plan.next.SchemaVersion = out, schema.Version
 	return nil
 }
 
@@ -192,7 +157,7 @@ func (p *planner) directParam(c *connectorRecord, in content, cfg providers.Conf
 	if present == nil {
 		present = param.Default
 	}
-	if len(brought) == 0 || equal(wanted, present) {
+	if len(brought) == 0 || connector.SameValue(wanted, present) {
 		return false
 	}
 	at := in.placeOf(c, param.Name)
@@ -227,11 +192,11 @@ func (p *planner) directParam(c *connectorRecord, in content, cfg providers.Conf
 func (in content) decideSecret(bundle vault.Bundle, plan *connectorPlan, name string) outcome {
 	value, given := in.input.Secrets[name]
 	old, exists := bundle.Values[name]
-	digest, imported := bundle.Imported[name]
+	_, imported := bundle.Imported[name]
 	if slices.Contains(plan.voided, name) {
 		exists, imported = false, false
 	}
-	is := func(v secret.Value) bool { return imported && vault.ImportDigest(plan.next.ID, name, v) == digest }
+	is := func(v secret.Value) bool { return imported && bundle.Brought(plan.next.ID, name, v) }
 	switch {
 	case !given && !imported || exists && in.creates[name]:
 		return keep // the file has nothing to say about it
@@ -273,6 +238,7 @@ func (p *planner) bundle(ctx context.Context, s *tenantState, stored *connector.
 		return vault.Bundle{}, nil
 	}
 	b, err := p.im.Secrets.Read(ctx, connector.SecretRef{Tenant: s.id, Connector: stored.ID, Pin: stored.Pin})
+	b.Values, b.Imported = b.Values.Clone(), maps.Clone(b.Imported)
 	if errors.Is(err, fault.NotFound) {
 		return vault.Bundle{}, nil
 	}
@@ -310,9 +276,9 @@ func (p *planner) mergeParams(c *connectorRecord, in content, cfg providers.Conf
 		}
 		var o outcome
 		if given {
-			o = decide(exists && equal(value, old.Value), imported && equal(value, old.Imported), !exists || imported && equal(old.Value, old.Imported))
+			o = decide(exists && connector.SameValue(value, old.Value), imported && connector.SameValue(value, old.Imported), !exists || imported && connector.SameValue(old.Value, old.Imported))
 		} else {
-			o = decide(old.Value == nil, false, equal(old.Value, old.Imported))
+			o = decide(old.Value == nil, false, connector.SameValue(old.Value, old.Imported))
 		}
 		if o == conflict && p.o.Force {
 			o = take
@@ -326,7 +292,7 @@ func (p *planner) mergeParams(c *connectorRecord, in content, cfg providers.Conf
 			}
 			// What this import brought must be known to the next one, else a later
 			// change in the store alone would look like one on both sides.
-			if imported && !equal(value, old.Imported) {
+			if imported && !connector.SameValue(value, old.Imported) {
 				plan.agreed = append(plan.agreed, name)
 			}
 			old.Imported = value
@@ -365,12 +331,9 @@ func (p *planner) conflict(c *connectorRecord, in content, plan *connectorPlan, 
 // change makes a new map: a secret equal to the pinned one is no write.
 func (p *planner) mergeSecrets(c *connectorRecord, in content, bundle vault.Bundle, plan *connectorPlan, now time.Time) bool {
 	next := &plan.next
-	values, imported := bundle.Values.Clone(), maps.Clone(bundle.Imported)
-	if values == nil {
-		values = secret.Map{}
-	}
-	if imported == nil {
-		imported = map[string]string{}
+	merged := vault.Bundle{Values: bundle.Values.Clone(), Imported: maps.Clone(bundle.Imported)}
+	if merged.Values == nil {
+		merged.Values = secret.Map{}
 	}
 	if next.Secrets == nil {
 		next.Secrets = map[string]connector.SecretInfo{}
@@ -386,15 +349,15 @@ func (p *planner) mergeSecrets(c *connectorRecord, in content, bundle vault.Bund
 	for _, name := range names {
 		value, given := in.input.Secrets[name]
 		if slices.Contains(plan.voided, name) {
-			delete(values, name)
-			delete(imported, name)
+			delete(merged.Values, name)
+			delete(merged.Imported, name)
 		}
-		_, exists := values[name]
-		_, wasImported := imported[name]
+		_, exists := merged.Values[name]
+		_, wasImported := merged.Imported[name]
 		if !given && !exists {
 			// Gone from the vault, or void: the record says so too.
 			delete(next.Secrets, name)
-			delete(imported, name)
+			delete(merged.Imported, name)
 			changed, plan.changed = true, append(plan.changed, name)
 			continue
 		}
@@ -407,20 +370,20 @@ func (p *planner) mergeSecrets(c *connectorRecord, in content, bundle vault.Bund
 		}
 		switch o {
 		case same:
-			imported[name] = vault.ImportDigest(next.ID, name, value)
+			merged.Remember(next.ID, name, value)
 		case keep:
 			plan.kept = append(plan.kept, name)
 		case take:
 			changed = true
 			plan.changed = append(plan.changed, name)
 			if !given {
-				delete(values, name)
-				delete(imported, name)
+				delete(merged.Values, name)
+				delete(merged.Imported, name)
 				delete(next.Secrets, name)
 				break
 			}
-			values[name] = value
-			imported[name] = vault.ImportDigest(next.ID, name, value)
+			merged.Values[name] = value
+			merged.Remember(next.ID, name, value)
 			next.Secrets[name] = connector.SecretInfo{
 				Version: next.Secrets[name].Version + 1, Writer: connector.WriterImport, UpdatedAt: now,
 			}
@@ -429,7 +392,7 @@ func (p *planner) mergeSecrets(c *connectorRecord, in content, bundle vault.Bund
 		}
 	}
 	if changed {
-		plan.secrets, plan.imported = values, imported
+		plan.secrets, plan.imported = merged.Values, merged.Imported
 	}
 	return changed
 }
@@ -454,26 +417,4 @@ func (p *planner) recheck(c *connectorRecord, in content, schema *providers.Sche
 		v.Message += " (together with what is stored)"
 		p.violation(c, in, v)
 	}
-}
-
-// equal compares canonical values; a store may give back a whole float as an
-// integer, and nil for an empty list.
-func equal(a, b any) bool {
-	switch x := a.(type) {
-	case int64:
-		if y, ok := b.(float64); ok {
-			return float64(x) == y
-		}
-	case float64:
-		if y, ok := b.(int64); ok {
-			return x == float64(y)
-		}
-	case []any:
-		y, ok := b.([]any)
-		return ok && slices.EqualFunc(x, y, equal)
-	case map[string]any:
-		y, ok := b.(map[string]any)
-		return ok && maps.EqualFunc(x, y, equal)
-	}
-	return reflect.DeepEqual(a, b)
 }

@@ -1,6 +1,7 @@
 package importer_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -17,6 +18,7 @@ import (
 	"github.com/patchbay-dev/patchbay/datafile/importer"
 	"github.com/patchbay-dev/patchbay/internal/fault"
 	"github.com/patchbay-dev/patchbay/internal/secret"
+	"github.com/patchbay-dev/patchbay/providers"
 	"github.com/patchbay-dev/patchbay/tenant"
 	"github.com/patchbay-dev/patchbay/vault"
 )
@@ -507,5 +509,122 @@ func TestRowsSecretStaysWithTheImportedPlace(t *testing.T) {
 				t.Errorf("the secret lies beside %v", got.Params["host"].Value)
 			}
 		})
+	}
+}
+
+// generation is a kind in two versions, the second of which has other names.
+type generation struct {
+	providers.Base
+	schema *providers.Schema
+}
+
+func (g generation) Schema() *providers.Schema { return g.schema }
+
+func (g generation) Backend(_ context.Context, c providers.Config) (providers.Backend, error) {
+	return providers.Direct(c), nil
+}
+
+func newGeneration(version int) generation {
+	param, secretName := "zone", "password"
+	s := &providers.Schema{Kind: "generation", Category: providers.API, Label: "Generation", Version: version}
+	if version == 2 {
+		param, secretName = "region", "passphrase"
+		s.Upgrades = []providers.Upgrade{{From: 1, Secrets: map[string]string{"password": "passphrase"}, Params: func(p map[string]any) error {
+			if v, ok := p["zone"]; ok {
+				delete(p, "zone")
+				p["region"] = v
+			}
+			return nil
+		}}}
+	}
+	s.Params = []providers.Param{{Name: param, Type: providers.String, Label: "Where"}, {Name: "note", Type: providers.String, Label: "Note"}}
+	s.Secrets = []providers.Param{
+		{Name: secretName, Type: providers.String, Label: "Secret", AffectsConnection: true},
+		{Name: "second", Type: providers.String, Label: "Second secret"},
+	}
+	return generation{schema: s}
+}
+
+// A file that is written for the kind as it is now finds what was stored under the
+// names of before, secrets included, and leaves a record that this build can read.
+func TestImportUpgradesSecretsToo(t *testing.T) {
+	t.Parallel()
+	file := func(config string) string {
+		return header + `<record id="g" model="ir.connector"><field name="kind">generation</field><field name="config" eval="` + config + `"/></record></patchbay>`
+	}
+	for name, row := range map[string]struct {
+		config string
+		note   any
+		want   string
+		edit   func(w *world)
+	}{
+		"another param":                       {"{'region': 'eu', 'passphrase': 'canary-one', 'note': 'n'}", "n", "canary-one", nil},
+		"another secret":                      {"{'region': 'eu', 'passphrase': 'canary-two'}", nil, "canary-two", nil},
+		"a secret that was changed meanwhile": {"{'region': 'eu', 'passphrase': 'canary-one', 'note': 'n'}", "n", "canary-api", func(w *world) { w.editSecret(acme, "g", "password", "canary-api") }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			kinds := func(version int) *providers.Registry {
+				r, err := providers.NewRegistry(newGeneration(version))
+				if err != nil {
+					t.Fatal(err)
+				}
+				return r
+			}
+			w.im.Kinds = kinds(1)
+			w.apply(file("{'zone': 'eu', 'password': 'canary-one'}"), importer.Options{})
+			if row.edit != nil {
+				row.edit(w)
+			}
+			w.im.Kinds = kinds(2)
+			// What every reader upgrades by itself is no reason to write.
+			if p := w.plan(file("{'region': 'eu', 'passphrase': 'canary-one'}"), importer.Options{}); p.Changed() {
+				t.Errorf("the same values:\n%s", p)
+			}
+			w.apply(file(row.config), importer.Options{})
+			c := w.connector(acme, "g")
+			held := w.secrets(acme, c)
+			if c.SchemaVersion != 2 || c.Params["region"].Value != "eu" || c.Params["note"].Value != row.note ||
+				len(held) != 1 || !held["passphrase"].Equal(secret.New(row.want)) || len(c.Secrets) != 1 || c.Secrets["passphrase"].Version == 0 {
+				t.Errorf("%+v, secrets %v", c, held)
+			}
+			if p := w.plan(file(row.config), importer.Options{}); p.Changed() {
+				t.Errorf("again:\n%s", p)
+			}
+		})
+	}
+}
+
+// The last secret goes with the file while another one was cleared by hand: that one
+// is still known to be, and does not come back.
+func TestLastSecretGoesBesideAClearedOne(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	kinds, err := providers.NewRegistry(newGeneration(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.im.Kinds = kinds
+	file := func(second string) string {
+		return header + `<record id="g" model="ir.connector"><field name="kind">generation</field><field name="config" eval="{'password': 'canary-one'` + second + `}"/></record></patchbay>`
+	}
+	w.apply(file(", 'second': 'canary-two'"), importer.Options{})
+	c := w.connector(acme, "g")
+	b, err := w.vault.Read(t.Context(), connector.SecretRef{Tenant: acme, Connector: c.ID, Pin: c.Pin})
+	if err != nil {
+		t.Fatal(err)
+	}
+	pin := vault.NewPin()
+	delete(b.Values, "password")
+	if err := w.vault.Write(t.Context(), connector.SecretRef{Tenant: acme, Connector: c.ID, Pin: pin}, b); err != nil {
+		t.Fatal(err)
+	}
+	w.edit(acme, "g", func(next *connector.Connector) { delete(next.Secrets, "password"); next.Pin = pin })
+	for range 2 {
+		w.apply(file(""), importer.Options{})
+		if c := w.connector(acme, "g"); len(c.Secrets) != 0 || len(w.secrets(acme, c)) != 0 {
+			t.Fatalf("%v", c.Secrets)
+		}
 	}
 }

@@ -39,7 +39,7 @@ var revealing = map[string]struct {
 	"resolver/entry.go":                            {2, "serialises an answer, and swaps the end of one"},
 	"resolver/memory.go":                           {2, "packs a bundle that is held, and unpacks it"},
 	"resolver/rediscache/client.go":                {1, "connects"},
-	"vault/bundle.go":                              {1, "digests what an import brought, keyed"},
+	"connector/bundle.go":                          {1, "digests what an import brought, keyed"},
 	"vault/callers.go":                             {1, "exchanges a caller's JWT for its Vault token"},
 	"vault/codec.go":                               {2, "encodes and decodes a bundle"},
 	"vault/kv.go":                                  {1, "writes a bundle to Vault"},
