@@ -47,6 +47,10 @@ type DeactivateOptions struct {
 	// Revoke ends the OAuth2 grant at its issuer and forgets it. When the issuer
 	// can't be asked, nothing is done at all.
 	Revoke bool
+	// Force switches off also where the kind's own Deactivate fails or refuses. It
+	// needs Reason, as ActivateOptions.Force does.
+	Force  bool
+	Reason string
 }
 
 // DeleteOptions say how to delete.
@@ -54,6 +58,8 @@ type DeleteOptions struct {
 	Version int64 // needed
 	Handover
 	Revoke bool // as DeactivateOptions.Revoke
+	Force  bool // as DeactivateOptions.Force, with Reason
+	Reason string
 }
 
 // ClearOptions say how to clear a default.
@@ -81,11 +87,14 @@ func (s *Service) Activate(ctx context.Context, sc Scope, id ID, o ActivateOptio
 }
 
 // Deactivate makes a connector inactive: it answers only those who hold its id, as
-// inactive. An inactive one is no error. The kind's own Deactivate comes first and
-// can refuse.
+// inactive. An inactive one is no error. The kind's own Deactivate comes first, for
+// at most 15 s, and can refuse, unless Force says that it has no say.
 // Errors: fault.Conflict for a default without Handover, and for what the kind or
 // the Replacement's state refuses; fault.Unavailable when Revoke can't be done.
 func (s *Service) Deactivate(ctx context.Context, sc Scope, id ID, o DeactivateOptions) (Written, error) {
+	if err := checkReason(o.Force, o.Reason); err != nil {
+		return Written{}, err
+	}
 	return s.attempt(ctx, sc, id, o.Version, false, func(c Connector) (Written, error) {
 		w := s.open(sc, c)
 		if o.BlockPinned != nil {
@@ -93,6 +102,7 @@ func (s *Service) Deactivate(ctx context.Context, sc Scope, id ID, o DeactivateO
 		}
 		v := w.verb(actionDeactivate)
 		v.active, v.def, v.handover, v.revoke = false, false, o.Handover, o.Revoke
+		v.force, v.reason = o.Force, o.Reason
 		return w.commit(ctx, v)
 	})
 }
@@ -103,11 +113,15 @@ func (s *Service) Delete(ctx context.Context, sc Scope, id ID, o DeleteOptions) 
 	if err := demand(o.Version); err != nil {
 		return Written{}, err
 	}
+	if err := checkReason(o.Force, o.Reason); err != nil {
+		return Written{}, err
+	}
 	return s.attempt(ctx, sc, id, o.Version, false, func(c Connector) (Written, error) {
 		w := s.open(sc, c)
 		w.next.DeletedAt = s.o.Now().UTC()
 		v := w.verb(actionDelete)
 		v.active, v.def, v.handover, v.revoke = false, false, o.Handover, o.Revoke
+		v.force, v.reason = o.Force, o.Reason
 		return w.commit(ctx, v)
 	})
 }
@@ -158,15 +172,15 @@ func (s *Service) ClearDefault(ctx context.Context, sc Scope, id ID, o ClearOpti
 	})
 }
 
-// checkReason checks what stands in for a test.
+// checkReason checks what stands in for a test, or for a kind's consent.
 func checkReason(force bool, reason string) error {
 	bad := func(code, message string) error {
-		return fault.New(fault.InvalidArgument, "an activation without a passed test needs a reason").
+		return fault.New(fault.InvalidArgument, "what is forced needs a reason").
 			WithViolations(fault.Violation{Pointer: "/reason", Code: code, Message: message})
 	}
 	switch {
 	case force && strings.TrimSpace(reason) == "":
-		return bad("required", "say why no test is needed")
+		return bad("required", "say why")
 	case utf8.RuneCountInString(reason) > MaxNote:
 		return bad("length", fmt.Sprintf("has at most %d characters", MaxNote))
 	case !printable(reason):
@@ -212,7 +226,7 @@ func (w *work) commit(ctx context.Context, v verb) (Written, error) {
 		}
 	}
 	if w.old.Active && !v.active {
-		if err := w.deactivate(ctx); err != nil {
+		if err := w.deactivate(ctx, v.force); err != nil {
 			return refuse(err)
 		}
 	}
@@ -300,10 +314,13 @@ func (w *work) write(ctx context.Context, tx TenantTx, check activation) error {
 // don't say it.
 func (w *work) audit(ctx context.Context, tx TenantTx, v verb, fields []string, r *replacement) error {
 	entry := AuditEntry{Action: v.action, Target: w.next.ID.String(), Outcome: outcomeOK, Fields: fields}
-	if v.force && v.active && !w.old.Active {
+	if v.force && v.active != w.old.Active {
 		entry.Note = v.reason
-		if v.action == actionCreate || v.action == actionUpdate {
+		switch v.action {
+		case actionCreate, actionUpdate:
 			entry.Action = actionActivate
+		case actionDelete:
+			entry.Action = actionDeactivate
 		}
 	}
 	if r != nil && r.check != nil {
@@ -386,8 +403,10 @@ func (w *work) prove(ctx context.Context, cfg providers.Config) (json.RawMessage
 }
 
 // deactivate runs the kind's hook. A config that its kind can't read any more has
-// nothing that a hook could work with, and must not stay active for that.
-func (w *work) deactivate(ctx context.Context) error {
+// nothing that a hook could work with, and must not stay active for that. With force
+// a hook that fails is left behind: one that always fails must not keep a connector
+// in use for good.
+func (w *work) deactivate(ctx context.Context, force bool) error {
 	if w.provider == nil {
 		return nil
 	}
@@ -404,7 +423,13 @@ func (w *work) deactivate(ctx context.Context) error {
 	case err != nil:
 		return err
 	}
-	return w.s.hook(ctx, w.sc, &w.old, "deactivate", func(ctx context.Context) error { return w.provider.Deactivate(ctx, cfg) })
+	err = w.s.hook(ctx, w.sc, &w.old, "deactivate", func(ctx context.Context) error { return w.provider.Deactivate(ctx, cfg) })
+	if err != nil && force && ctx.Err() == nil {
+		w.s.o.Log.Warn("a connector is switched off by force, though its kind's hook failed",
+			"tenant", w.sc.Tenant.String(), "connector", w.old.ID.String(), "kind", string(w.old.Kind), "code", string(fault.CodeOf(err)))
+		return nil
+	}
+	return err
 }
 
 // hook runs what a kind does at a turn of the lifecycle, within its time. What a

@@ -330,6 +330,43 @@ func TestHooks(t *testing.T) {
 	})
 }
 
+// A kind that can't be switched off can be left behind, with a reason that is kept.
+func TestForcedDeactivation(t *testing.T) {
+	both(t, func(w *world) {
+		broken := map[string]func(context.Context, string, providers.Config) error{
+			"an error": func(context.Context, string, providers.Config) error { return errBoom },
+			"a panic":  func(context.Context, string, providers.Config) error { panic(errBoom) },
+		}
+		for what, hook := range broken {
+			off, gone := w.live("off "+what, hq, false), w.live("gone "+what, hq, false)
+			w.lab.hooks(hook)
+			_, err := w.svc.Deactivate(w.ctx(), w.sc, off.ID, connector.DeactivateOptions{Force: true, Reason: " "})
+			w.violations(err, "no reason", "/reason required")
+			_, err = w.svc.Delete(w.ctx(), w.sc, gone.ID, connector.DeleteOptions{Version: gone.Version, Force: true})
+			w.violations(err, "no reason to delete", "/reason required")
+			out, err := w.svc.Deactivate(w.ctx(), w.sc, off.ID, connector.DeactivateOptions{Force: true, Reason: "the vendor is gone"})
+			w.ok(err)
+			_, err = w.svc.Delete(w.ctx(), w.sc, gone.ID, connector.DeleteOptions{Version: gone.Version, Force: true, Reason: "the vendor is gone"})
+			w.ok(err)
+			if out.Connector.Active || w.get(off.ID).Active {
+				w.Errorf("%s: still active", what)
+			}
+			for _, id := range []connector.ID{off.ID, gone.ID} {
+				if e := w.audited("connector.deactivate", id); len(e) != 1 || e[0].Note != "the vendor is gone" {
+					w.Errorf("%s: audited %+v", what, e)
+				}
+			}
+			w.lab.hooks(nil)
+			// Force where nothing fails is no lie in the audit: it was asked for.
+			_, err = w.svc.Deactivate(w.ctx(), w.sc, off.ID, connector.DeactivateOptions{Force: true, Reason: "again"})
+			w.ok(err)
+			if e := w.audited("connector.deactivate", off.ID); len(e) != 1 {
+				w.Errorf("%s: nothing was done and it was audited: %+v", what, e)
+			}
+		}
+	})
+}
+
 // oauth makes a connector whose account is connected.
 func (w *world) oauth(name string) connector.Connector {
 	w.Helper()
