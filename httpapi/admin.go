@@ -6,6 +6,7 @@ import (
 
 	"github.com/gofiber/fiber/v2"
 
+	"github.com/patchbay-dev/patchbay/httpapi/problem"
 	"github.com/patchbay-dev/patchbay/internal/obs"
 )
 
@@ -31,7 +32,7 @@ func NewAdmin(o AdminOptions) (*Admin, error) {
 		return nil, err
 	}
 	app := newApp(func(c *fiber.Ctx, err error) error {
-		writeProblem(c, fromFiber(err), obs.NewRequestID())
+		problem.Write(c, problem.FromFiber(err), obs.NewRequestID())
 		return nil
 	})
 	if o.CheckHost {

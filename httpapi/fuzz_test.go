@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/patchbay-dev/patchbay/httpapi/problem"
 	"github.com/patchbay-dev/patchbay/resolver"
 	"github.com/patchbay-dev/patchbay/tenant"
 	"github.com/patchbay-dev/patchbay/tenant/tenanttest"
@@ -99,11 +100,11 @@ func FuzzLocalAPI(f *testing.F) {
 			case 500:
 				t.Fatalf("%s", body.String())
 			default:
-				var p Problem
+				var p problem.Problem
 				if err := json.Unmarshal(body.Bytes(), &p); err != nil || p.Status != res.StatusCode || p.Code == "" || p.Type == "" || p.Title == "" || p.Detail == "" || p.RequestID == "" || p.Errors == nil {
 					t.Fatalf("%d %s: %v", res.StatusCode, body.String(), err)
 				}
-				if res.Header.Get("Content-Type") != problemMediaType || (res.StatusCode == 401) != (res.Header.Get("WWW-Authenticate") == "Bearer") {
+				if res.Header.Get("Content-Type") != problem.MediaType || (res.StatusCode == 401) != (res.Header.Get("WWW-Authenticate") == "Bearer") {
 					t.Fatalf("%v", res.Header)
 				}
 			}

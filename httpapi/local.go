@@ -14,6 +14,7 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"github.com/patchbay-dev/patchbay/connector"
+	"github.com/patchbay-dev/patchbay/httpapi/problem"
 	"github.com/patchbay-dev/patchbay/internal/fault"
 	"github.com/patchbay-dev/patchbay/internal/obs"
 	"github.com/patchbay-dev/patchbay/providers"
@@ -121,7 +122,7 @@ func NewLocal(o LocalOptions) (*Local, error) {
 	}
 	l.app = newApp(func(c *fiber.Ctx, err error) error {
 		// Requests that never reached a route: oversized headers, bad syntax.
-		l.refuse(c, fromFiber(err))
+		l.refuse(c, problem.FromFiber(err))
 		return nil
 	})
 	server := l.app.Server()
@@ -262,7 +263,7 @@ func (l *Local) serve(c *fiber.Ctx, pattern string, m *obs.Route, h func(*reques
 	r.c, r.began, r.ctx.at = c, start, start.Add(l.o.Deadline)
 	err := l.run(r, h)
 	if err != nil {
-		writeProblem(c, err, r.requestID())
+		problem.Write(c, err, r.requestID())
 		if r.negative.Source != "" {
 			l.tell(r, r.negative)
 		}
@@ -288,7 +289,7 @@ func (l *Local) serve(c *fiber.Ctx, pattern string, m *obs.Route, h func(*reques
 func (l *Local) run(r *request, h func(*request) error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = fault.New(fault.Internal, internalDetail).WithCause(errors.New("panic: " + string(debug.Stack())))
+			err = fault.New(fault.Internal, problem.InternalDetail).WithCause(errors.New("panic: " + string(debug.Stack())))
 		}
 	}()
 	if err := l.guard.read(r.c, &r.wanted); err != nil {
@@ -308,7 +309,7 @@ func (l *Local) run(r *request, h func(*request) error) (err error) {
 // refuse answers a request that never reached a route.
 func (l *Local) refuse(c *fiber.Ctx, err error) {
 	id := obs.NewRequestID()
-	writeProblem(c, err, id)
+	problem.Write(c, err, id)
 	status := c.Response().StatusCode()
 	l.other.Done(status, 0)
 	l.o.Log.Info("request", obs.FieldRequestID, id, obs.FieldRoute, "other", obs.FieldStatus, status, obs.FieldCode, string(fault.CodeOf(err)))
@@ -323,7 +324,7 @@ func (l *Local) event(r *request, pattern string, status int, took time.Duration
 	}
 	level := slog.LevelInfo
 	switch {
-	case r.broken, status >= 500 && codeOf(err) == fault.Internal:
+	case r.broken, status >= 500 && problem.CodeOf(err) == fault.Internal:
 		level = slog.LevelError
 	case err == nil && (r.source == resolver.FromMemory || r.source == ""):
 		level = slog.LevelDebug
@@ -347,7 +348,7 @@ func (l *Local) event(r *request, pattern string, status int, took time.Duration
 		attrs = append(attrs, slog.String(obs.FieldSource, string(r.source)))
 	}
 	if err != nil {
-		attrs = append(attrs, slog.String(obs.FieldCode, string(codeOf(err))), slog.String(obs.FieldError, err.Error()))
+		attrs = append(attrs, slog.String(obs.FieldCode, string(problem.CodeOf(err))), slog.String(obs.FieldError, err.Error()))
 	}
 	l.o.Log.LogAttrs(context.Background(), level, "request", attrs...)
 }

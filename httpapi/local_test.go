@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/patchbay-dev/patchbay/connector"
+	"github.com/patchbay-dev/patchbay/httpapi/problem"
 	"github.com/patchbay-dev/patchbay/internal/fault"
 	"github.com/patchbay-dev/patchbay/internal/obs"
 	"github.com/patchbay-dev/patchbay/internal/secret"
@@ -221,7 +222,7 @@ func (w *world) get(path string, lines ...string) (*http.Response, string) {
 
 func (w *world) problem(res *http.Response, body string, status int, code string) {
 	w.t.Helper()
-	var p Problem
+	var p problem.Problem
 	if err := json.Unmarshal([]byte(body), &p); err != nil && res.Request.Method != "HEAD" {
 		w.t.Errorf("not a problem: %d %q", res.StatusCode, body)
 		return
@@ -469,7 +470,7 @@ func TestResolveAll(t *testing.T) {
 	res, body := w.get("/v1/resolve")
 	var got struct {
 		Backends map[string]json.RawMessage `json:"backends"`
-		Errors   map[string]Problem         `json:"errors"`
+		Errors   map[string]problem.Problem `json:"errors"`
 	}
 	if err := json.Unmarshal([]byte(body), &got); err != nil || res.StatusCode != 200 {
 		t.Fatalf("%d %s: %v", res.StatusCode, body, err)
@@ -486,7 +487,7 @@ func TestResolveAll(t *testing.T) {
 		t.Errorf("the log doesn't say why a category is missing: %s", log)
 	}
 	w.table.errs["email"] = errors.New("something odd")
-	if res, body = w.get("/v1/resolve"); res.StatusCode != 200 || !strings.Contains(body, internalDetail) || !strings.Contains(w.log.String(), `"level":"ERROR"`) {
+	if res, body = w.get("/v1/resolve"); res.StatusCode != 200 || !strings.Contains(body, problem.InternalDetail) || !strings.Contains(w.log.String(), `"level":"ERROR"`) {
 		t.Errorf("%d %s", res.StatusCode, body)
 	}
 	delete(w.table.errs, "email")
@@ -533,7 +534,7 @@ func TestRetryAfterAndInternal(t *testing.T) {
 	w.table.errs["storage"] = errors.New("pq: " + canary)
 	res, body = w.get("/v1/resolve/storage")
 	w.problem(res, body, 500, "internal")
-	if strings.Contains(body, canary) || !strings.Contains(body, internalDetail) {
+	if strings.Contains(body, canary) || !strings.Contains(body, problem.InternalDetail) {
 		t.Errorf("%s", body)
 	}
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/patchbay-dev/patchbay/connector"
 	"github.com/patchbay-dev/patchbay/connector/sqlite"
+	"github.com/patchbay-dev/patchbay/httpapi/problem"
 	"github.com/patchbay-dev/patchbay/internal/fault"
 	"github.com/patchbay-dev/patchbay/providers"
 	"github.com/patchbay-dev/patchbay/providers/builtin"
@@ -254,7 +255,7 @@ func TestNegativeAnswersEndToEnd(t *testing.T) {
 		res, body := ask("/v1/resolve", token("acme", "hq"))
 		var all struct {
 			Backends map[string]any
-			Errors   map[string]Problem
+			Errors   map[string]problem.Problem
 		}
 		if err := json.Unmarshal([]byte(body), &all); err != nil || res.StatusCode != 200 || len(all.Backends) != 0 || len(all.Errors) != 1 || all.Errors["email"].Status != 424 {
 			t.Errorf("%d %s: %v", res.StatusCode, body, err)

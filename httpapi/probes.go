@@ -10,6 +10,7 @@ import (
 	"github.com/valyala/fasthttp"
 	"github.com/valyala/fasthttp/fasthttpadaptor"
 
+	"github.com/patchbay-dev/patchbay/httpapi/problem"
 	"github.com/patchbay-dev/patchbay/internal/fault"
 	"github.com/patchbay-dev/patchbay/internal/obs"
 )
@@ -40,7 +41,7 @@ type Probes struct{ app *fiber.App }
 // NewProbes returns the probes, not yet serving.
 func NewProbes(o ProbesOptions) *Probes {
 	app := newApp(func(c *fiber.Ctx, err error) error {
-		writeProblem(c, fromFiber(err), obs.NewRequestID())
+		problem.Write(c, problem.FromFiber(err), obs.NewRequestID())
 		return nil
 	})
 	app.Get("/livez", func(c *fiber.Ctx) error {
@@ -103,7 +104,7 @@ func serve(app *fiber.App, ln net.Listener) error {
 		if ctx.IsHead() || !known(ctx) {
 			c := app.AcquireCtx(ctx)
 			defer app.ReleaseCtx(c)
-			writeProblem(c, fault.New(fault.MethodNotAllowed, "the method is not allowed here"), obs.NewRequestID())
+			problem.Write(c, fault.New(fault.MethodNotAllowed, "the method is not allowed here"), obs.NewRequestID())
 			return
 		}
 		inner(ctx)

@@ -17,6 +17,7 @@ import (
 	"github.com/gofiber/fiber/v2/utils"
 
 	"github.com/patchbay-dev/patchbay/connector"
+	"github.com/patchbay-dev/patchbay/httpapi/problem"
 	"github.com/patchbay-dev/patchbay/internal/fault"
 	"github.com/patchbay-dev/patchbay/internal/secret"
 	"github.com/patchbay-dev/patchbay/providers"
@@ -258,10 +259,10 @@ func compose(set resolver.Set, r *request) (resolver.Answer, error) {
 		sum.Write([]byte("a\x00" + string(category) + "\x00" + a.ETag + "\x00"))
 		worst(a)
 	}
-	problems := make(map[providers.Category]Problem, len(set.Errors))
+	problems := make(map[providers.Category]problem.Problem, len(set.Errors))
 	for _, category := range slices.Sorted(maps.Keys(set.Errors)) {
 		err := set.Errors[category]
-		p := problemOf(err, r.requestID())
+		p := problem.Of(err, r.requestID())
 		r.broken = r.broken || p.Code == string(fault.Internal)
 		r.partial = errors.Join(r.partial, fmt.Errorf("category %s: %w", category, err))
 		problems[category] = p
@@ -269,7 +270,7 @@ func compose(set resolver.Set, r *request) (resolver.Answer, error) {
 	}
 	text, err := json.Marshal(problems)
 	if err != nil {
-		return resolver.Answer{}, fault.New(fault.Internal, internalDetail).WithCause(err)
+		return resolver.Answer{}, fault.New(fault.Internal, problem.InternalDetail).WithCause(err)
 	}
 	body.WriteString(`},"errors":`)
 	body.Write(text)
@@ -391,7 +392,7 @@ func (l *Local) env(r *request) error {
 	}
 	text, err := json.Marshal(b)
 	if err != nil {
-		return fault.New(fault.Internal, internalDetail).WithCause(err)
+		return fault.New(fault.Internal, problem.InternalDetail).WithCause(err)
 	}
 	h := &r.c.Response().Header
 	h.Set(fiber.HeaderCacheControl, "no-store")

@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/patchbay-dev/patchbay/httpapi/problem"
 	"github.com/patchbay-dev/patchbay/internal/fault"
 	"github.com/patchbay-dev/patchbay/resolver"
 	"github.com/patchbay-dev/patchbay/tenant"
@@ -312,7 +313,7 @@ func TestRequestID(t *testing.T) {
 		`x"} {"level":"ERROR`: false, "a b": false, "ä": false, w.token(): false, "<script>": false,
 	} {
 		_, body := w.get("/nowhere", "X-Request-Id: "+given)
-		var p Problem
+		var p problem.Problem
 		if err := json.Unmarshal([]byte(body), &p); err != nil {
 			t.Fatal(err)
 		}

@@ -87,8 +87,9 @@ var homes = []struct {
 	{"github.com/pressly/goose", []string{"connector/postgres", "connector/sqlite"}, "schemas belong to their stores"},
 	{"github.com/hashicorp/vault", []string{"vault"}, "its errors print secret paths and are classified there"},
 	{"github.com/redis/go-redis", []string{"resolver/rediscache"}, "its errors and keys are classified and spelled there"},
-	{"github.com/gofiber/fiber", []string{"httpapi", "bench/..."}, "fiber's strings live as long as the handler; what leaves is copied there (bench has the bare rival)"},
-	{"github.com/valyala/fasthttp", []string{"httpapi", "bench/..."}, "as fiber"},
+	{"github.com/gofiber/fiber", []string{"httpapi/...", "bench/..."}, "fiber's strings live as long as the handler; what leaves is copied there (bench has the bare rival)"},
+	{"github.com/valyala/fasthttp", []string{"httpapi/...", "bench/..."}, "as fiber"},
+	{"github.com/danielgtaylor/huma", []string{"httpapi/adminapi"}, "its errors repeat what was submitted, and are replaced there"},
 	{"golang.org/x/oauth2", []string{"providers/oauth/..."}, "its RetrieveError prints the upstream's body"},
 	{"github.com/spf13/cobra", []string{"cmd/sidecar/command"}, "commands and wiring only"},
 	{"github.com/prometheus/client_golang", []string{"internal/obs"}, "label values are collapsed there"},
@@ -119,6 +120,7 @@ var arrows = []struct {
 	may      []string
 	reason   string
 }{
+	{[]string{"internal/strictjson"}, []string{"internal/fault", "internal/secret"}, "a body is read before anything knows what it is about"},
 	{[]string{"internal/fault", "internal/secret", "internal/obs", "examples"},
 		nil, "leaves: everybody stands on them"},
 	{[]string{"internal/egress"}, []string{"internal/fault"}, "a policy of hosts and addresses knows no tenant and no kind"},
@@ -146,7 +148,11 @@ var arrows = []struct {
 		"the importer works on contracts, whatever the stores"},
 	{[]string{"internal/housekeeping"}, []string{"connector", "providers", "tenant", "vault", "internal/fault"},
 		"it sweeps, tests and aligns what the contracts show (of providers: whose fault a finding is)"},
-	{[]string{"httpapi"}, []string{"connector", "providers", "resolver", "tenant", "internal/fault", "internal/obs", "internal/secret"},
+	{[]string{"httpapi/problem"}, []string{"internal/fault"}, "one table from faults to statuses"},
+	{[]string{"httpapi/adminapi"}, []string{"httpapi/problem", "connector", "datafile", "datafile/importer", "providers", "tenant",
+		"internal/fault", "internal/obs", "internal/secret", "internal/strictjson"},
+		"the wire knows no store, no Vault and no Redis; rules are connector.Service's"},
+	{[]string{"httpapi"}, []string{"httpapi/...", "connector", "providers", "resolver", "tenant", "internal/fault", "internal/obs", "internal/secret"},
 		"the wire knows no store, no Vault and no Redis"},
 	{[]string{"cmd/..."}, []string{"..."}, "wiring sees everything"},
 	{[]string{"bench/...", "e2e/..."}, []string{"..."}, "they look at the whole"},

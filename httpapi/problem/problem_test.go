@@ -1,4 +1,4 @@
-package httpapi
+package problem
 
 import (
 	"encoding/json"
@@ -26,9 +26,9 @@ func TestTable(t *testing.T) {
 		fault.Internal: "500 internal",
 	}
 	for _, code := range append(fault.Codes(), "never-heard-of") {
-		err := fmt.Errorf("wrapped: %w", fault.New(code, "public").WithCause(errors.New(canary)).
+		err := fmt.Errorf("wrapped: %w", fault.New(code, "public").WithCause(errors.New("canary-cause")).
 			WithViolations(fault.Violation{Pointer: "/x", Code: "y", Message: "z"}))
-		p := problemOf(err, "id")
+		p := Of(err, "id")
 		w, ok := want[code]
 		if !ok && code != "never-heard-of" {
 			t.Errorf("%s is not in this test", code)
@@ -39,16 +39,16 @@ func TestTable(t *testing.T) {
 		if got := fmt.Sprintf("%d %s", p.Status, p.Code); got != w {
 			t.Errorf("%s: %s, want %s", code, got, w)
 		}
-		if p.Type != problemType+p.Code || p.Title == "" || p.RequestID != "id" || strings.Contains(fmt.Sprint(p), canary) {
+		if p.Type != problemType+p.Code || p.Title == "" || p.RequestID != "id" || strings.Contains(fmt.Sprint(p), "canary-cause") {
 			t.Errorf("%s: %+v", code, p)
 		}
-		if p.Status == 500 && (p.Detail != internalDetail || len(p.Errors) != 0) || p.Status != 500 && (p.Detail != "public" || len(p.Errors) != 1) {
+		if p.Status == 500 && (p.Detail != InternalDetail || len(p.Errors) != 0) || p.Status != 500 && (p.Detail != "public" || len(p.Errors) != 1) {
 			t.Errorf("%s: detail %q, errors %v", code, p.Detail, p.Errors)
 		}
 		// Every member is there, with a bare code too.
 		for _, err := range []error{err, code} {
 			var members map[string]any
-			text, _ := json.Marshal(problemOf(err, "id"))
+			text, _ := json.Marshal(Of(err, "id"))
 			if err := json.Unmarshal(text, &members); err != nil || len(members) != 7 || members["detail"] == "" || members["errors"] == nil {
 				t.Errorf("%s: %s", code, text)
 			}

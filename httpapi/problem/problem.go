@@ -1,6 +1,7 @@
-package httpapi
+package problem
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -13,11 +14,13 @@ import (
 	"github.com/patchbay-dev/patchbay/internal/fault"
 )
 
-const (
-	problemType      = "https://patchbay.dev/problems/"
-	problemMediaType = "application/problem+json"
-	internalDetail   = "Something went wrong on our side. The request id finds it in the log."
-)
+const problemType = "https://patchbay.dev/problems/"
+
+// MediaType is the content type of a problem.
+const MediaType = "application/problem+json"
+
+// InternalDetail is the one sentence that a client gets of an internal error.
+const InternalDetail = "Something went wrong on our side. The request id finds it in the log."
 
 // Problem is an error as clients see it (RFC 9457). Every member is always there,
 // so that a client needs no case for its absence.
@@ -95,9 +98,9 @@ func rowOf(code fault.Code) row {
 	return r
 }
 
-// codeOf classifies err, a bare context error included: a resolver that gives
+// CodeOf classifies err, a bare context error included: a resolver that gives
 // up with its caller's context need not wrap it.
-func codeOf(err error) fault.Code {
+func CodeOf(err error) fault.Code {
 	code := fault.CodeOf(err)
 	if code == fault.Internal && errors.Is(err, context.DeadlineExceeded) {
 		return fault.DeadlineExceeded
@@ -105,16 +108,16 @@ func codeOf(err error) fault.Code {
 	return code
 }
 
-// problemOf is what a client may know of err.
-func problemOf(err error, requestID string) Problem {
-	r := rowOf(codeOf(err))
+// Of is what a client may know of err.
+func Of(err error, requestID string) Problem {
+	r := rowOf(CodeOf(err))
 	p := Problem{
 		Type: problemType + string(r.code), Title: r.title, Status: r.status, Code: string(r.code), RequestID: requestID,
 		Errors: []fault.Violation{},
 	}
 	if r.code == fault.Internal {
 		// Whoever wrote a message for an internal error wrote it for the log.
-		p.Detail = internalDetail
+		p.Detail = InternalDetail
 		return p
 	}
 	if p.Detail = fault.Message(err); p.Detail == "" {
@@ -124,33 +127,34 @@ func problemOf(err error, requestID string) Problem {
 	return p
 }
 
-// writeProblem is the one writer of errors.
-func writeProblem(c *fiber.Ctx, err error, requestID string) {
-	p := problemOf(err, requestID)
+// Write is the one writer of errors.
+func Write(c *fiber.Ctx, err error, requestID string) {
+	p := Of(err, requestID)
 	h := &c.Response().Header
+	allow := string(h.Peek(fiber.HeaderAllow)) // the router's
 	// What a handler had prepared for a good answer must not go out with a bad one.
 	c.Response().Reset()
 	switch p.Status {
 	case http.StatusUnauthorized:
 		h.Set(fiber.HeaderWWWAuthenticate, "Bearer")
 	case http.StatusMethodNotAllowed:
-		h.Set(fiber.HeaderAllow, fiber.MethodGet)
+		h.Set(fiber.HeaderAllow, cmp.Or(allow, fiber.MethodGet))
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
 		// Whole seconds, rounded up: 0 would invite a caller to come at once.
 		wait := max(1, int64((fault.RetryAfter(err)+time.Second-1)/time.Second))
 		h.Set(fiber.HeaderRetryAfter, strconv.FormatInt(wait, 10))
 	}
 	h.Set(fiber.HeaderCacheControl, "no-store")
-	h.SetContentType(problemMediaType)
+	h.SetContentType(MediaType)
 	c.Status(p.Status)
 	body, _ := json.Marshal(p) //nolint:errchkjson // strings and ints can't fail
 	c.Response().SetBodyRaw(body)
 }
 
-// fromFiber turns Fiber's own errors (no route, oversized headers, a request
+// FromFiber turns Fiber's own errors (no route, oversized headers, a request
 // that can't be parsed) into faults. Their texts repeat parts of the request,
 // so they are only causes.
-func fromFiber(err error) error {
+func FromFiber(err error) error {
 	var e *fiber.Error
 	if !errors.As(err, &e) {
 		return err
@@ -167,6 +171,6 @@ func fromFiber(err error) error {
 	case fiber.StatusBadRequest, fiber.StatusRequestTimeout, fiber.StatusBadGateway:
 		return fault.New(fault.Malformed, "the request can't be read").WithCause(err)
 	default:
-		return fault.New(fault.Internal, internalDetail).WithCause(err)
+		return fault.New(fault.Internal, InternalDetail).WithCause(err)
 	}
 }
