@@ -259,7 +259,7 @@ func TestDeleteAndRestore(t *testing.T) {
 		if snap.Connector != nil {
 			w.Error("it answers those who pin it")
 		}
-		if h := must(w.svc.History(w.ctx(), w.sc, a.ID))(w); len(h) != 2 {
+		if h := must(w.svc.History(w.ctx(), w.sc, a.ID, 0, 200))(w); len(h) != 2 {
 			w.Errorf("%d revisions", len(h))
 		}
 		for range 2 {

@@ -176,6 +176,14 @@ func (s *Service) Get(ctx context.Context, sc Scope, id ID) (Connector, error) {
 	return s.find(ctx, sc, id, false)
 }
 
+// Find is Get, for deleted connectors too.
+func (s *Service) Find(ctx context.Context, sc Scope, id ID) (Connector, error) {
+	if err := s.admit(ctx, sc); err != nil {
+		return Connector{}, err
+	}
+	return s.find(ctx, sc, id, true)
+}
+
 // MaxPage bounds a page of List.
 const MaxPage = 200
 
@@ -255,16 +263,21 @@ func (f *ListFilter) matches(c *Connector) bool {
 	})
 }
 
-// History lists a connector's revisions, newest first, deleted connectors
-// included: what was there can be asked and brought back.
-func (s *Service) History(ctx context.Context, sc Scope, id ID) ([]Revision, error) {
+// History lists at most limit of a connector's revisions, newest first, those below
+// the version before (0: all), deleted connectors included: what was there can be
+// asked and brought back.
+func (s *Service) History(ctx context.Context, sc Scope, id ID, before int64, limit int) ([]Revision, error) {
 	if err := s.admit(ctx, sc); err != nil {
 		return nil, err
 	}
 	if _, err := s.find(ctx, sc, id, true); err != nil {
 		return nil, err
 	}
-	return s.o.Store.Tenant(sc.Tenant).History(ctx, id)
+	list, err := s.o.Store.Tenant(sc.Tenant).History(ctx, id)
+	if before > 0 {
+		list = slices.DeleteFunc(list, func(r Revision) bool { return r.Version >= before })
+	}
+	return list[:min(len(list), limit)], err
 }
 
 // Written is the outcome of a write.
@@ -277,6 +290,8 @@ type Written struct {
 	// GrantRemoved: the account has to be connected again, because its consent was
 	// given to another client.
 	GrantRemoved bool
+	// Replayed: the request had been carried out before, under the same RequestKey.
+	Replayed bool
 }
 
 // written reads the outcome of a change of one connector. The change is

@@ -27,6 +27,7 @@ type Draft struct {
 	// Force and Reason stand in for that test, as in ActivateOptions.
 	Force  bool
 	Reason string
+	Once   *RequestKey // nil: each call makes one
 }
 
 // Edit is a change of a connector. What is nil or not in a map is kept.
@@ -301,10 +302,18 @@ func (s *Service) ImportConfig(ctx context.Context, sc Scope, id ID, version int
 	})
 }
 
+// CloneOptions say what becomes of a copy.
+type CloneOptions struct {
+	Name         string
+	Organization tenant.OrganizationID // zero: the whole tenant
+	Once         *RequestKey           // nil: each call makes one
+}
+
 // Clone copies a connector under another name, secrets included, for the same or
 // another organization within the scope. The copy is inactive and untested, and
 // has no grant: a consent is given to one connector.
-func (s *Service) Clone(ctx context.Context, sc Scope, id ID, name string, org tenant.OrganizationID) (Written, error) {
+func (s *Service) Clone(ctx context.Context, sc Scope, id ID, o CloneOptions) (Written, error) {
+	name, org := o.Name, o.Organization
 	if err := s.admit(ctx, sc); err != nil {
 		return Written{}, err
 	}

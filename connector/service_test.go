@@ -25,7 +25,7 @@ func verbs(svc *connector.Service, version int64) map[string]func(ctx context.Co
 			return err
 		},
 		"History": func(ctx context.Context, sc connector.Scope, id connector.ID) error {
-			_, err := svc.History(ctx, sc, id)
+			_, err := svc.History(ctx, sc, id, 0, 200)
 			return err
 		},
 		"Update": func(ctx context.Context, sc connector.Scope, id connector.ID) error {
@@ -77,7 +77,7 @@ func verbs(svc *connector.Service, version int64) map[string]func(ctx context.Co
 			return err
 		},
 		"Clone": func(ctx context.Context, sc connector.Scope, id connector.ID) error {
-			_, err := svc.Clone(ctx, sc, id, "copy", hq)
+			_, err := svc.Clone(ctx, sc, id, connector.CloneOptions{Name: "copy", Organization: hq})
 			return err
 		},
 	}
@@ -138,7 +138,7 @@ func TestScopeIsTheWall(t *testing.T) {
 		}
 		_, err = w.svc.Create(w.ctx(), bound, w.draft("x", whole))
 		w.code(err, fault.PermissionDenied, "create for the whole tenant")
-		_, err = w.svc.Clone(w.ctx(), bound, inHQ.ID, "copy", labs)
+		_, err = w.svc.Clone(w.ctx(), bound, inHQ.ID, connector.CloneOptions{Name: "copy", Organization: labs})
 		w.code(err, fault.NotFound, "clone into another organization")
 		for _, sc := range []connector.Scope{{Tenant: acme, AllOrganizations: true}, {AllOrganizations: true, Actor: "amy"}} {
 			_, err = w.svc.Get(w.ctx(), sc, inHQ.ID)
@@ -341,7 +341,7 @@ func TestEdits(t *testing.T) {
 		w.violations(err, "what never changes", "/name required", "/kind immutable", "/category immutable", "/organization_id immutable", "/params/region immutable")
 		_, err = w.svc.Update(w.ctx(), w.sc, c.ID, c.Version, connector.Edit{Params: map[string]any{"server": "", "prot": nil}})
 		w.violations(err, "an unknown name", "/params/prot unknown")
-		for _, r := range must(w.svc.History(w.ctx(), w.sc, c.ID))(w) {
+		for _, r := range must(w.svc.History(w.ctx(), w.sc, c.ID, 0, 200))(w) {
 			if strings.Contains(fmt.Sprintf("%+v", r), canary) {
 				w.Error("history holds a secret")
 			}
@@ -758,7 +758,7 @@ func TestListPages(t *testing.T) {
 func TestClone(t *testing.T) {
 	both(t, func(w *world) {
 		c := w.live("a", hq, true)
-		out, err := w.svc.Clone(w.ctx(), w.sc, c.ID, "copy", labs)
+		out, err := w.svc.Clone(w.ctx(), w.sc, c.ID, connector.CloneOptions{Name: "copy", Organization: labs})
 		w.ok(err)
 		n := out.Connector
 		if n.ID == c.ID || n.Active || n.Default || n.State != connector.StateUntested || n.Organization != labs || n.Params["host"].Value != "one.example" || n.Secrets["password"].Version != 1 {
@@ -802,7 +802,7 @@ func TestRestoreRevision(t *testing.T) {
 		}
 		_, err = w.svc.RestoreRevision(w.ctx(), w.sc, c.ID, 99, c.Version)
 		w.code(err, fault.NotFound, "an unknown revision")
-		history, err := w.svc.History(w.ctx(), w.sc, c.ID)
+		history, err := w.svc.History(w.ctx(), w.sc, c.ID, 0, 200)
 		w.ok(err)
 		for _, r := range history {
 			if r.Version == 3 {
