@@ -3,10 +3,14 @@ package httpapi
 import (
 	"context"
 	"net"
+	"time"
 
 	"github.com/gofiber/fiber/v2"
+	"github.com/valyala/fasthttp"
 
+	"github.com/patchbay-dev/patchbay/httpapi/adminapi"
 	"github.com/patchbay-dev/patchbay/httpapi/problem"
+	"github.com/patchbay-dev/patchbay/internal/fault"
 	"github.com/patchbay-dev/patchbay/internal/obs"
 )
 
@@ -19,10 +23,15 @@ type AdminOptions struct {
 	// API does: for dev, whose listener is on a laptop's loopback.
 	CheckHost    bool
 	AllowedHosts []string // with CheckHost, beside localhost
+	// API is the admin API; nil serves none.
+	API *adminapi.Options
 }
 
 // Admin is the control plane's HTTP surface.
-type Admin struct{ app *fiber.App }
+type Admin struct {
+	API *adminapi.API // nil: none is served
+	app *fiber.App
+}
 
 // NewAdmin returns the admin surface, not yet serving.
 // Errors: fault.InvalidArgument.
@@ -31,9 +40,16 @@ func NewAdmin(o AdminOptions) (*Admin, error) {
 	if err != nil {
 		return nil, err
 	}
-	app := newApp(func(c *fiber.Ctx, err error) error {
-		problem.Write(c, problem.FromFiber(err), obs.NewRequestID())
-		return nil
+	app := fiber.New(fiber.Config{
+		CaseSensitive: true, StrictRouting: true, DisableStartupMessage: true,
+		// What a handler reads of a request lives on in tests that outlast it.
+		Immutable:      true,
+		ReadBufferSize: headerLimit, BodyLimit: adminapi.MaxBody,
+		ReadTimeout: 30 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute,
+		ErrorHandler: func(c *fiber.Ctx, err error) error {
+			problem.Write(c, problem.FromFiber(err), obs.NewRequestID())
+			return nil
+		},
 	})
 	if o.CheckHost {
 		app.Use(func(c *fiber.Ctx) error {
@@ -50,11 +66,44 @@ func NewAdmin(o AdminOptions) (*Admin, error) {
 			return c.Send(o.JWKS())
 		})
 	}
-	return &Admin{app}, nil
+	a := &Admin{app: app}
+	if o.API != nil {
+		if a.API, err = adminapi.Mount(app, *o.API); err != nil {
+			return nil, err
+		}
+	}
+	return a, nil
+}
+
+// Handler is the surface as a fasthttp handler.
+func (a *Admin) Handler() fasthttp.RequestHandler {
+	inner := a.app.Handler()
+	return func(ctx *fasthttp.RequestCtx) {
+		// Fiber answers a method that it doesn't know in plain text.
+		if !known(ctx) {
+			c := a.app.AcquireCtx(ctx)
+			defer a.app.ReleaseCtx(c)
+			problem.Write(c, fault.New(fault.MethodNotAllowed, "the method is not allowed here"), obs.NewRequestID())
+			return
+		}
+		inner(ctx)
+	}
 }
 
 // Serve blocks until Shutdown (nil) or until the listener fails.
-func (a *Admin) Serve(ln net.Listener) error { return serve(a.app, ln) }
+func (a *Admin) Serve(ln net.Listener) error {
+	server := a.app.Server()
+	server.Handler = a.Handler()
+	// A body is read before anybody knows who sends it, so a large one is read only
+	// of who shows at least something, and only where one is wanted.
+	server.HeaderReceived = func(h *fasthttp.RequestHeader) fasthttp.RequestConfig {
+		return fasthttp.RequestConfig{MaxRequestBodySize: adminapi.BodyLimit(h)}
+	}
+	if err := server.Serve(ln); err != nil {
+		return fault.New(fault.Unavailable, "the admin listener failed").WithCause(err)
+	}
+	return nil
+}
 
 // Shutdown closes the listener and waits for requests in flight until ctx ends.
 func (a *Admin) Shutdown(ctx context.Context) error { return shutdown(ctx, a.app) }

@@ -140,15 +140,19 @@ func Write(c *fiber.Ctx, err error, requestID string) {
 	case http.StatusMethodNotAllowed:
 		h.Set(fiber.HeaderAllow, cmp.Or(allow, fiber.MethodGet))
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
-		// Whole seconds, rounded up: 0 would invite a caller to come at once.
-		wait := max(1, int64((fault.RetryAfter(err)+time.Second-1)/time.Second))
-		h.Set(fiber.HeaderRetryAfter, strconv.FormatInt(wait, 10))
+		h.Set(fiber.HeaderRetryAfter, strconv.Itoa(RetrySeconds(err)))
 	}
 	h.Set(fiber.HeaderCacheControl, "no-store")
 	h.SetContentType(MediaType)
 	c.Status(p.Status)
 	body, _ := json.Marshal(p) //nolint:errchkjson // strings and ints can't fail
 	c.Response().SetBodyRaw(body)
+}
+
+// RetrySeconds is err's Retry-After: whole seconds, rounded up, as 0 would invite a
+// caller to come at once.
+func RetrySeconds(err error) int {
+	return max(1, int((fault.RetryAfter(err)+time.Second-1)/time.Second))
 }
 
 // FromFiber turns Fiber's own errors (no route, oversized headers, a request

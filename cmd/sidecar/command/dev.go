@@ -251,11 +251,16 @@ func runDev(ctx context.Context, s streams, env environment, cfg *config.Config,
 	p.background("relay", relay.Run)
 	relayMetrics(p.metrics, relay)
 	p.sweeper(e.store, e.secrets)
-	if err := p.lifecycle(e.store, e.secrets, bound, p.minted, false); err != nil {
+	svc, err := newService(e.store, e.secrets, bound, p.minted, log)
+	if err != nil {
 		return err
 	}
+	p.lifecycle(e.store, svc, false)
 	p.background("control", ctl.run)
-	control, err := httpapi.NewAdmin(httpapi.AdminOptions{JWKS: issuer.JWKS, CheckHost: true, AllowedHosts: cfg.Local.AllowedHosts})
+	control, err := httpapi.NewAdmin(httpapi.AdminOptions{
+		JWKS: issuer.JWKS, CheckHost: true, AllowedHosts: cfg.Local.AllowedHosts,
+		API: adminOptions(cfg, p.verifier, svc, bound, p),
+	})
 	if err != nil {
 		return err
 	}

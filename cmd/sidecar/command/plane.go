@@ -35,6 +35,33 @@ type program struct {
 	draining atomic.Bool
 	metrics  *obs.Registry // what its probes show
 	minted   connector.Tokens
+	verifier *tenant.Verifier // of a data plane
+}
+
+// newVerifier verifies the tokens of issuers by what the config says of roles.
+func newVerifier(cfg *config.Config, issuers []tenant.Issuer, log *slog.Logger) (*tenant.Verifier, error) {
+	roots, err := keyServerRoots(cfg)
+	if err != nil {
+		return nil, err
+	}
+	v, err := tenant.NewVerifier(tenant.VerifierOptions{Issuers: issuers, RoleMap: permissions(cfg.JWT.Roles), Log: log, RootCAs: roots})
+	if err != nil {
+		return nil, wrongConfig(err)
+	}
+	return v, nil
+}
+
+// issuersReady are the issuers as readiness shows them.
+func issuersReady(v *tenant.Verifier) []httpapi.Dependency {
+	var deps []httpapi.Dependency
+	for _, i := range v.Ready() {
+		d := httpapi.Dependency{Name: "issuer " + i.Issuer, OK: i.Ready, Required: true}
+		if !i.Ready {
+			d.Detail = "its keys were never fetched"
+		}
+		deps = append(deps, d)
+	}
+	return deps
 }
 
 // server is what httpapi's apps have in common.
@@ -165,15 +192,9 @@ type planeOptions struct {
 func newPlane(o planeOptions) (*program, error) {
 	cfg := o.config
 	p := &program{log: o.log, drain: cfg.Drain}
-	roots, err := keyServerRoots(cfg)
+	verifier, err := newVerifier(cfg, o.issuers, o.log)
 	if err != nil {
 		return nil, err
-	}
-	verifier, err := tenant.NewVerifier(tenant.VerifierOptions{
-		Issuers: o.issuers, RoleMap: permissions(cfg.JWT.Roles), Log: o.log, RootCAs: roots,
-	})
-	if err != nil {
-		return nil, wrongConfig(err)
 	}
 	maxStale := make(map[providers.Category]time.Duration, len(cfg.Cache.MaxStaleByCategory))
 	for name, d := range cfg.Cache.MaxStaleByCategory {
@@ -222,17 +243,10 @@ func newPlane(o planeOptions) (*program, error) {
 			// never counts.
 			held := answers.Held()
 			deps := w.dependencies(func(name string) bool { return name != "redis" && !held })
-			for _, i := range verifier.Ready() {
-				d := httpapi.Dependency{Name: "issuer " + i.Issuer, OK: i.Ready, Required: true}
-				if !i.Ready {
-					d.Detail = "its keys were never fetched"
-				}
-				deps = append(deps, d)
-			}
-			return p.leaving(deps)
+			return p.leaving(append(deps, issuersReady(verifier)...))
 		},
 	})
-	p.metrics, p.minted = metrics, tokens
+	p.metrics, p.minted, p.verifier = metrics, tokens, verifier
 	p.serve(local, o.local)
 	p.serveProbes(probes, o.probes)
 	p.background("keys", verifier.Run)

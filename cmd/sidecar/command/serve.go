@@ -12,12 +12,10 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/patchbay-dev/patchbay/connector"
 	"github.com/patchbay-dev/patchbay/connector/postgres"
 	"github.com/patchbay-dev/patchbay/httpapi"
 	"github.com/patchbay-dev/patchbay/internal/config"
 	"github.com/patchbay-dev/patchbay/internal/fault"
-	"github.com/patchbay-dev/patchbay/internal/housekeeping"
 	"github.com/patchbay-dev/patchbay/internal/obs"
 	"github.com/patchbay-dev/patchbay/resolver"
 	"github.com/patchbay-dev/patchbay/resolver/rediscache"
@@ -187,115 +185,12 @@ func runServe(ctx context.Context, s streams, cfg *config.Config) error {
 	return p.run(ctx)
 }
 
-func adminCommand(s streams, env environment) *cobra.Command {
-	return &cobra.Command{
-		Use: "admin", Short: "Control plane: change relay and housekeeping", Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
-			cfg, err := loadConfig(c, s, env, config.ModeAdmin)
-			if err != nil {
-				return err
-			}
-			return runAdmin(c.Context(), s, cfg)
-		},
-	}
-}
-
-func runAdmin(ctx context.Context, s streams, cfg *config.Config) error {
-	log := obs.NewLogger(s.err, cfg.Log.Level)
-	kinds, err := loadKinds(cfg, logKind(log))
-	if err != nil {
-		return err
-	}
-	admin, err := listener(ctx, cfg.Admin.Listen, "PATCHBAY_ADMIN_LISTEN")
-	if err != nil {
-		return err
-	}
-	defer func() { _ = admin.Close() }() // closed by its server as a rule
-	probes, err := listener(ctx, cfg.Probes.Listen, "PATCHBAY_PROBES_LISTEN")
-	if err != nil {
-		return err
-	}
-	defer func() { _ = probes.Close() }() // closed by its server as a rule
-	// The relay holds a connection while it sends, and the sweeper one for its lock
-	// while it asks with another: with less they would wait for each other.
-	cfg.Postgres.MaxConns = max(cfg.Postgres.MaxConns, 3)
-	u, err := openUpstreams(ctx, cfg, log)
-	if err != nil {
-		return err
-	}
-	defer u.close()
-	p := &program{log: log, drain: cfg.Drain}
-	control, err := httpapi.NewAdmin(httpapi.AdminOptions{})
-	if err != nil {
-		return err
-	}
-	p.serve(control, admin)
-	p.metrics = obs.NewRegistry()
-	w := newWatch(log)
-	w.add("postgres", func(ctx context.Context) error { _, err := u.store.Ping(ctx); return err })
-	w.add("vault", u.secrets.Ready)
-	if u.redis != nil {
-		w.add("redis", u.redis.Ping)
-	}
-	p.background("dependencies", w.run)
-	p.serveProbes(httpapi.NewProbes(httpapi.ProbesOptions{
-		Metrics: p.metrics.Handler(),
-		Live:    func() error { return nil },
-		Ready: func() []httpapi.Dependency {
-			return p.leaving(w.dependencies(func(name string) bool { return name == "postgres" }))
-		},
-	}), probes)
-	p.sweeper(u.store, u.secrets)
-	vaultMetrics(p.metrics, u.secrets)
-	out, err := newNetwork(cfg, log, u.ownServers(cfg), admin, probes)
-	if err != nil {
-		return err
-	}
-	tokens, err := p.tokens(u.tokenParts(cfg, out, log))
-	if err != nil {
-		return err
-	}
-	tokenMetrics(p.metrics, tokens)
-	if err := p.lifecycle(u.store, u.secrets, kinds.Bind(out.runtime), tokens, true); err != nil {
-		return err
-	}
-	if u.redis != nil {
-		relay := resolver.NewRelay(u.store, u.redis.NewPublisher(), log)
-		relayMetrics(p.metrics, relay)
-		p.background("relay", relay.Run)
-	} else {
-		log.Warn("no Redis is configured: sidecars learn of changes within their TTL only")
-	}
-	p.announce = func() error {
-		log.Info("the control plane is up", "address", admin.Addr().String(), "probes", probes.Addr().String())
-		return nil
-	}
-	return p.run(ctx)
-}
-
-// sweeper adds the removal of secrets that nothing refers to.
-func (p *program) sweeper(store connector.Store, secrets vault.Store) {
-	s := housekeeping.New(housekeeping.Options{Store: store, Secrets: secrets, Log: p.log})
-	p.metrics.CounterFunc("secrets_deleted_total", "Unreferenced secret bundles soft-deleted.", s.Deleted.Load)
-	p.metrics.CounterFunc("secrets_destroyed_total", "Soft-deleted secret bundles destroyed.", s.Destroyed.Load)
-	p.metrics.CounterFunc("secret_sweep_failures_total", "Sweeps that did not reach their end.", s.Failures.Load)
-	p.background("sweeper", s.Run)
-}
-
 // vaultMetrics exposes what a client counts of its own standing.
 func vaultMetrics(m *obs.Registry, v *vault.Client) {
 	m.CounterFunc("vault_logins_total", "Logins to Vault that worked.", v.Logins)
 	m.CounterFunc("vault_login_failures_total", "Logins to Vault that did not.", v.LoginFailures)
 	m.CounterFunc("vault_renewals_total", "Renewals of a Vault token that worked.", v.Renewals)
 	m.CounterFunc("vault_refusals_total", "Answers of 403 from Vault.", v.Refusals)
-}
-
-// relayMetrics exposes what a relay counts.
-func relayMetrics(m *obs.Registry, r *resolver.Relay) {
-	m.CounterFunc("relay_sent_total", "Changes announced to sidecars.", r.Sent.Load)
-	m.CounterFunc("relay_replayed_total", "Changes announced again after Redis may have lost them.", r.Replayed.Load)
-	m.CounterFunc("relay_heartbeats_total", "Heartbeats published.", r.Beats.Load)
-	m.CounterFunc("relay_failures_total", "Passes that Postgres or Redis interrupted.", r.Failures.Load)
 }
 
 func migrateCommand(s streams, env environment) *cobra.Command {

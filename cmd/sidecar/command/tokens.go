@@ -4,15 +4,11 @@ import (
 	"context"
 	"log/slog"
 	"sync/atomic"
-	"time"
 
 	"github.com/patchbay-dev/patchbay/connector"
 	"github.com/patchbay-dev/patchbay/internal/config"
-	"github.com/patchbay-dev/patchbay/internal/housekeeping"
 	"github.com/patchbay-dev/patchbay/internal/obs"
-	"github.com/patchbay-dev/patchbay/providers"
 	"github.com/patchbay-dev/patchbay/providers/oauth"
-	"github.com/patchbay-dev/patchbay/vault"
 )
 
 // tokenParts are what access tokens are minted with. cache and key are nil where
@@ -78,38 +74,4 @@ func tokenMetrics(r *obs.Registry, m *oauth.Manager) {
 		r.CounterFunc(name, c.help, c.n.Load)
 	}
 	r.GaugeFunc("oauth_unstored_grants", "Replaced refresh tokens that wait to be stored.", func() float64 { return float64(s.Unstored.Load()) })
-}
-
-// driftEvery is how often states are held against grants: whoever looks at an app
-// that has lost its mail is to find the reason in Settings. It costs two looks at
-// indexes that are nearly empty.
-const driftEvery = 5 * time.Second
-
-// lifecycle adds the control plane's own work on connectors: tests now and then,
-// and states that follow the grants. kinds are bound. dev leaves the tests out: it
-// promises to need no network, and would show the example's made-up keys to a real
-// vendor.
-func (p *program) lifecycle(store connector.Store, secrets connector.Secrets, kinds *providers.Registry, tokens connector.Tokens, tests bool) error {
-	svc, err := connector.NewService(connector.ServiceOptions{
-		Store: store, Secrets: secrets, Kinds: kinds, NewPin: vault.NewPin, Tokens: tokens, Log: p.log,
-	})
-	if err != nil {
-		return err
-	}
-	drift := housekeeping.NewDrift(housekeeping.DriftOptions{Grants: store, Service: svc, Log: p.log, Every: driftEvery})
-	p.background("grants", drift.Run)
-	p.metrics.CounterFunc("grants_aligned_total", "Connectors whose state was brought in line with their grant.", drift.Aligned.Load)
-	p.metrics.CounterFunc("grant_drift_failures_total", "Passes over drifted grants that did not reach their end.", drift.Failures.Load)
-	if !tests {
-		return nil
-	}
-	retests := housekeeping.NewRetester(housekeeping.RetestOptions{Store: store, Service: svc, Log: p.log})
-	p.background("retests", retests.Run)
-	p.metrics.CounterFunc("retests_total", "Connection tests that housekeeping ran.", retests.Tests.Load)
-	p.metrics.CounterFunc("retests_failed_total", "Connection tests of housekeeping that failed.", retests.Failed.Load)
-	p.metrics.CounterFunc("connector_errors_total", "Connectors that a retest turned to error.", retests.Errors.Load)
-	p.metrics.CounterFunc("retest_failures_total", "Retests that could not run.", retests.Failures.Load)
-	p.metrics.CounterFunc("vendor_outages_total", "Outages of vendors that retests found.", retests.Outages)
-	p.metrics.GaugeFunc("vendor_outages", "Vendors that seem to be down just now.", func() float64 { return float64(retests.OutagesNow()) })
-	return nil
 }

@@ -1,0 +1,518 @@
+package adminapi
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"net/http"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/patchbay-dev/patchbay/connector"
+	"github.com/patchbay-dev/patchbay/httpapi/problem"
+	"github.com/patchbay-dev/patchbay/internal/fault"
+	"github.com/patchbay-dev/patchbay/internal/secret"
+	"github.com/patchbay-dev/patchbay/providers"
+	"github.com/patchbay-dev/patchbay/tenant"
+)
+
+const tagLifecycle = "Lifecycle"
+
+// testTimeout leaves a test its whole time and what is read and written around it.
+const testTimeout = providers.TestTimeout + 10*time.Second
+
+// lifecycleInput is the input of a verb on one connector, whose If-Match is honoured.
+type lifecycleInput struct {
+	onePath
+	matched
+	raw
+}
+
+func (a *API) lifecycle() {
+	verb := func(id, path, summary, description string, body any, may ...fault.Code) operation {
+		return operation{
+			Operation: huma.Operation{OperationID: id, Method: http.MethodPost, Path: "/api/connectors/{id}" + path, Tags: []string{tagLifecycle},
+				Summary: summary, Description: description, Metadata: map[string]any{metaTimeout: testTimeout}},
+			permission: tenant.ConnectorsWrite, body: body, bodyOptional: true, may: append([]fault.Code{fault.Conflict, fault.StaleVersion}, may...),
+		}
+	}
+	register(a, verb("test-connector", "/test", "Test a connector",
+		"Tests it as it is stored, and records the result as `last_test`. A test that ran and failed is a 200 with `\"ok\": false`.", testBody{}), a.test)
+	draft := verb("test-draft", "", "Test what is not saved",
+		"Nothing is recorded. With `id` the stored secrets of that connector stand in for omitted ones, where nothing changed that says where they are sent.", testDraftBody{})
+	draft.Path, draft.bodyOptional = "/api/connectors/test", false
+	register(a, draft, a.testDraft)
+	register(a, verb("activate-connector", "/activate", "Activate a connector",
+		"Needs a passed test of this version, or `force` with a `reason`.", activateBody{}), a.activate)
+	register(a, verb("deactivate-connector", "/deactivate", "Deactivate a connector",
+		"It goes on answering those who hold its id, as inactive, unless `block_pinned`. A default needs `replacement` or `allow_no_default`.", deactivateBody{}), a.deactivate)
+	def := verb("set-default", "/default", "Make a connector the default",
+		"It answers for its organization and category in place of the one that did; both versions move.", nil)
+	register(a, def, a.setDefault)
+	register(a, operation{
+		Operation: huma.Operation{OperationID: "clear-default", Method: http.MethodDelete, Path: "/api/connectors/{id}/default", Tags: []string{tagLifecycle},
+			Summary: "Clear a default", Description: "No connector answers from then on, or the `replacement` does."},
+		permission: tenant.ConnectorsWrite, may: []fault.Code{fault.Conflict, fault.StaleVersion},
+	}, a.clearDefault)
+	imported := verb("import-config", "/import-config", "Take over a vendor's own file",
+		"The kind reads the file's content (Google's credentials.json, ...) and sets the params and secrets that are in it.", importConfigBody{},
+		fault.PreconditionRequired, fault.SecretRequired)
+	imported.bodyOptional = false
+	register(a, imported, a.importConfig)
+	register(a, verb("restore-connector", "/restore", "Restore a deleted connector", "It comes back inactive. One that lives is left as it is.", nil), a.restore)
+	clone := verb("clone-connector", "/clone", "Copy a connector", "Secrets included. The copy is inactive and untested, and needs its own consent.", cloneBody{})
+	clone.DefaultStatus, clone.bodyOptional = http.StatusCreated, false
+	register(a, clone, a.clone)
+	register(a, operation{
+		Operation: huma.Operation{OperationID: "get-config", Method: http.MethodGet, Path: "/api/connectors/{id}/config", Tags: []string{tagConnectors},
+			Summary:     "Read the assembled config",
+			Description: "Defaults filled in. With `reveal=true`, which needs the permission `secrets.read` and is audited, secrets are values; else they are masked as objects."},
+		permission: tenant.ConnectorsRead, may: []fault.Code{fault.Conflict},
+	}, a.config1)
+	register(a, operation{
+		Operation: huma.Operation{OperationID: "resolve-default", Method: http.MethodGet, Path: "/api/connectors/resolve", Tags: []string{tagLifecycle},
+			Summary: "Which connector answers", Description: "With `explain=true`: and why the others don't. No secrets."},
+		permission: tenant.ConnectorsRead,
+	}, a.resolve)
+	register(a, operation{
+		Operation: huma.Operation{OperationID: "list-revisions", Method: http.MethodGet, Path: "/api/connectors/{id}/revisions", Tags: []string{tagConnectors},
+			Summary: "History of a connector", Description: "Newest first, each with what it changed; of secrets their version numbers, never values. Deleted connectors have theirs, too."},
+		permission: tenant.ConnectorsRead,
+	}, a.revisions)
+	restore := verb("restore-revision", "/revisions/{n}/restore", "Roll back to a revision",
+		"Name, params and secrets become what they were, as a new version.", nil, fault.PreconditionRequired, fault.SecretRequired)
+	restore.Tags = []string{tagConnectors}
+	register(a, restore, a.restoreRevision)
+}
+
+// testBody says how deep a test goes.
+type testBody struct {
+	Level     int64  `json:"level,omitempty" minimum:"1" maximum:"3" default:"1" doc:"1 reach and authenticate, 2 the permission really needed, 3 write or send."`
+	Recipient string `json:"recipient,omitempty" format:"email" doc:"Who gets the test mail of level 3; the sender by default."`
+}
+
+func (b testBody) options() connector.TestOptions {
+	return connector.TestOptions{Level: int(b.Level), Recipient: b.Recipient}
+}
+
+type testOutput struct{ Body TestResult }
+
+func (a *API) test(ctx context.Context, k *call, in *lifecycleInput) (*testOutput, error) {
+	body, err := decodeOptional[testBody](k, in.RawBody)
+	if err != nil {
+		return nil, err
+	}
+	id, err := parseID(in.ID)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := k.version(ctx, id); err != nil {
+		return nil, err
+	}
+	r, err := a.o.Service.TestConnection(ctx, k.scope, id, body.options())
+	if err != nil {
+		return nil, err
+	}
+	return &testOutput{shapeTest(r)}, nil
+}
+
+// testDraftBody is a draft to test.
+type testDraftBody struct {
+	ID             string           `json:"id,omitempty" format:"uuid" doc:"The stored connector that the draft changes."`
+	Name           string           `json:"name,omitempty" doc:"Not looked at: so that a create's body can be sent as it is."`
+	Category       string           `json:"category,omitempty"`
+	Kind           string           `json:"kind,omitempty" doc:"Needed without id."`
+	OrganizationID optional[string] `json:"organization_id,omitempty" doc:"Not looked at."`
+	Params         map[string]any   `json:"params,omitempty"`
+	Secrets        secret.Map       `json:"secrets,omitempty"`
+	testBody
+}
+
+// DraftTestResult is the outcome of a draft's test.
+type DraftTestResult struct {
+	TestResult
+	Withheld []string `json:"withheld" doc:"Stored secrets that did not stand in, because the draft would send them to another place."`
+}
+
+func (a *API) testDraft(ctx context.Context, k *call, in *raw) (*struct{ Body DraftTestResult }, error) {
+	body, err := decode[testDraftBody](k, in.RawBody)
+	if err != nil {
+		return nil, err
+	}
+	var id connector.ID
+	if body.ID != "" {
+		if id, err = parseID(body.ID); err != nil {
+			return nil, err
+		}
+	}
+	d := connector.Draft{Name: body.Name, Kind: body.Kind, Category: body.Category, Params: body.Params, Secrets: body.Secrets}
+	r, err := a.o.Service.TestDraft(ctx, k.scope, d, id, body.options())
+	if err != nil {
+		return nil, err
+	}
+	out := DraftTestResult{TestResult: shapeTest(r), Withheld: append([]string{}, r.Withheld...)}
+	return &struct{ Body DraftTestResult }{out}, nil
+}
+
+// activateBody says how to activate.
+type activateBody struct{ forced }
+
+// verbOn is what most verbs begin with: the connector and the version that If-Match
+// means, 0 for whatever is there.
+func (k *call) verbOn(ctx context.Context, text string) (connector.ID, int64, error) {
+	id, err := parseID(text)
+	if err != nil {
+		return id, 0, err
+	}
+	version, err := k.version(ctx, id)
+	return id, version, err
+}
+
+func (a *API) activate(ctx context.Context, k *call, in *lifecycleInput) (*written, error) {
+	body, err := decodeOptional[activateBody](k, in.RawBody)
+	if err != nil {
+		return nil, err
+	}
+	id, version, err := k.verbOn(ctx, in.ID)
+	if err != nil {
+		return nil, err
+	}
+	w, err := a.o.Service.Activate(ctx, k.scope, id, connector.ActivateOptions{Version: version, Force: body.Force, Reason: body.Reason})
+	if err != nil {
+		return nil, err
+	}
+	return a.written(w)
+}
+
+// deactivateBody says how to deactivate.
+type deactivateBody struct {
+	handover
+	BlockPinned *bool `json:"block_pinned,omitempty" doc:"Refuse it to those who hold its id, too."`
+	Revoke      bool  `json:"revoke,omitempty" doc:"End its OAuth2 grant at the issuer, too."`
+	forced
+}
+
+func (a *API) deactivate(ctx context.Context, k *call, in *lifecycleInput) (*written, error) {
+	body, err := decodeOptional[deactivateBody](k, in.RawBody)
+	if err != nil {
+		return nil, err
+	}
+	id, version, err := k.verbOn(ctx, in.ID)
+	if err != nil {
+		return nil, err
+	}
+	var bad []fault.Violation
+	o := connector.DeactivateOptions{Version: version, Handover: body.read(&bad), BlockPinned: body.BlockPinned, Revoke: body.Revoke,
+		Force: body.Force, Reason: body.Reason}
+	if err := problems(bad); err != nil {
+		return nil, err
+	}
+	w, err := a.o.Service.Deactivate(ctx, k.scope, id, o)
+	if err != nil {
+		return nil, err
+	}
+	return a.written(w)
+}
+
+// bodyless is the input of a verb that reads no body.
+type bodyless struct {
+	onePath
+	matched
+}
+
+func (a *API) setDefault(ctx context.Context, k *call, in *bodyless) (*written, error) {
+	id, version, err := k.verbOn(ctx, in.ID)
+	if err != nil {
+		return nil, err
+	}
+	w, err := a.o.Service.SetDefault(ctx, k.scope, id, version)
+	if err != nil {
+		return nil, err
+	}
+	return a.written(w)
+}
+
+type clearDefaultInput struct {
+	onePath
+	matched
+	Replacement string `query:"replacement" doc:"The connector that becomes the default instead."`
+}
+
+func (a *API) clearDefault(ctx context.Context, k *call, in *clearDefaultInput) (*written, error) {
+	id, version, err := k.verbOn(ctx, in.ID)
+	if err != nil {
+		return nil, err
+	}
+	var bad []fault.Violation
+	o := connector.ClearOptions{Version: version, Replacement: replacementID(in.Replacement, "/query/replacement", &bad)}
+	if err := problems(bad); err != nil {
+		return nil, err
+	}
+	w, err := a.o.Service.ClearDefault(ctx, k.scope, id, o)
+	if err != nil {
+		return nil, err
+	}
+	return a.written(w)
+}
+
+// importConfigBody is a vendor's own file.
+type importConfigBody struct {
+	JSONData map[string]any `json:"json_data,omitempty" doc:"The file's content, where it is a JSON object."`
+	FileData string         `json:"file_data,omitempty" doc:"The file in base64, where it is one." contentEncoding:"base64"`
+}
+
+// maxVendorFile bounds a vendor's file, in bytes.
+const maxVendorFile = 256 << 10
+
+// content is the file's JSON object.
+func (b importConfigBody) content() (map[string]any, error) {
+	bad := func(pointer, code, message string) (map[string]any, error) {
+		return nil, problems([]fault.Violation{{Pointer: pointer, Code: code, Message: message}})
+	}
+	switch {
+	case (b.JSONData == nil) == (b.FileData == ""):
+		return bad("/json_data", "required", "give json_data or file_data, one of them")
+	case b.JSONData != nil:
+		return b.JSONData, nil
+	}
+	file, err := base64.StdEncoding.DecodeString(b.FileData)
+	switch {
+	case err != nil:
+		return bad("/file_data", "format", "is not base64")
+	case len(file) > maxVendorFile:
+		return bad("/file_data", "length", "is larger than 256 KiB")
+	}
+	out, err := parseObject(file)
+	if err != nil {
+		return bad("/file_data", "format", "is not a file with a JSON object: "+fault.Message(err))
+	}
+	return out, nil
+}
+
+func (a *API) importConfig(ctx context.Context, k *call, in *lifecycleInput) (*written, error) {
+	body, err := decode[importConfigBody](k, in.RawBody)
+	if err != nil {
+		return nil, err
+	}
+	id, err := parseID(in.ID)
+	if err != nil {
+		return nil, err
+	}
+	version, err := k.demanded(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	content, err := body.content()
+	if err != nil {
+		return nil, err
+	}
+	w, err := a.o.Service.ImportConfig(ctx, k.scope, id, version, content)
+	if err != nil {
+		return nil, err
+	}
+	return a.written(w)
+}
+
+func (a *API) restore(ctx context.Context, k *call, in *bodyless) (*written, error) {
+	id, version, err := k.verbOn(ctx, in.ID)
+	if err != nil {
+		return nil, err
+	}
+	w, err := a.o.Service.Restore(ctx, k.scope, id, version)
+	if err != nil {
+		return nil, err
+	}
+	return a.written(w)
+}
+
+// cloneBody names a copy.
+type cloneBody struct {
+	Name           string           `json:"name,omitempty" minLength:"1" maxLength:"200" required:"true"`
+	OrganizationID optional[string] `json:"organization_id,omitempty" doc:"Whom the copy belongs to; null or absent: the whole tenant."`
+}
+
+type cloneInput struct {
+	onePath
+	keyed
+	raw
+}
+
+func (a *API) clone(ctx context.Context, k *call, in *cloneInput) (*created, error) {
+	body, err := decode[cloneBody](k, in.RawBody)
+	if err != nil {
+		return nil, err
+	}
+	id, err := parseID(in.ID)
+	if err != nil {
+		return nil, err
+	}
+	var bad []fault.Violation
+	org := organization(body.OrganizationID, &bad)
+	once, err := k.once(in.RawBody)
+	if err := firstOf(problems(bad), err); err != nil {
+		return nil, err
+	}
+	w, err := a.o.Service.Clone(ctx, k.scope, id, connector.CloneOptions{Name: body.Name, Organization: org, Once: once})
+	if err != nil {
+		return nil, err
+	}
+	return a.created(w)
+}
+
+// ConfigView is an assembled config.
+type ConfigView struct {
+	ID      string         `json:"id" format:"uuid"`
+	Kind    string         `json:"kind"`
+	Params  map[string]any `json:"params" doc:"What is set, plus defaults."`
+	Secrets map[string]any `json:"secrets" doc:"Masked as objects; with reveal the values of those that are set."`
+}
+
+type configInput struct {
+	onePath
+	Reveal bool `query:"reveal" doc:"Show the values of secrets."`
+}
+
+func (a *API) config1(ctx context.Context, k *call, in *configInput) (*struct{ Body ConfigView }, error) {
+	if in.Reveal && !k.can(tenant.SecretsRead) {
+		return nil, fault.Newf(fault.PermissionDenied, "this needs the permission %s", string(tenant.SecretsRead))
+	}
+	id, err := parseID(in.ID)
+	if err != nil {
+		return nil, err
+	}
+	cfg, err := a.o.Service.GetConfig(ctx, k.scope, id, in.Reveal)
+	if err != nil {
+		return nil, err
+	}
+	out := ConfigView{ID: cfg.Connector.String(), Kind: string(cfg.Kind), Params: cfg.Params, Secrets: map[string]any{}}
+	for name, s := range secretStatuses(cfg.Secrets) {
+		out.Secrets[name] = s
+	}
+	if in.Reveal {
+		for name, v := range cfg.Values {
+			if v.IsSet() {
+				out.Secrets[name] = v.Reveal()
+			}
+		}
+	}
+	return &struct{ Body ConfigView }{out}, nil
+}
+
+// Resolution says which connector answers.
+type Resolution struct {
+	OrganizationID *string     `json:"organization_id"`
+	Category       string      `json:"category"`
+	ConnectorID    *string     `json:"connector_id" doc:"null: none answers."`
+	Problem        *Refusal    `json:"problem" doc:"Why none answers; null when one does."`
+	Candidates     []Candidate `json:"candidates,omitempty" doc:"With explain=true: those that could answer."`
+}
+
+// Refusal is why nothing answers, by the code that the local API gives.
+type Refusal struct {
+	Code   string `json:"code" example:"no_default_connector"`
+	Detail string `json:"detail"`
+}
+
+// Candidate is a connector that could answer.
+type Candidate struct {
+	ID             string  `json:"id" format:"uuid"`
+	Name           string  `json:"name"`
+	Kind           string  `json:"kind"`
+	OrganizationID *string `json:"organization_id" doc:"null: tenant-wide."`
+	State          string  `json:"state"`
+	Active         bool    `json:"active"`
+	IsDefault      bool    `json:"is_default"`
+	Reason         string  `json:"reason" enum:"answers,inactive,not_default,overridden,needs_reauthorization,blocked"`
+}
+
+type resolveInput struct {
+	Category       string `query:"category" required:"true" example:"storage"`
+	OrganizationID string `query:"organization_id" doc:"Absent: only tenant-wide defaults answer."`
+	Explain        bool   `query:"explain" doc:"List every candidate with the reason."`
+}
+
+type resolveOutput struct {
+	Revision int64 `header:"X-Patchbay-Revision" doc:"The tenant's revision when this was read."`
+	Body     Resolution
+}
+
+func (a *API) resolve(ctx context.Context, k *call, in *resolveInput) (*resolveOutput, error) {
+	var org tenant.OrganizationID
+	if in.OrganizationID != "" {
+		var err error
+		if org, err = tenant.ParseOrganizationID(in.OrganizationID); err != nil {
+			return nil, problems([]fault.Violation{{Pointer: "/query/organization_id", Code: "format", Message: "must be an organization id"}})
+		}
+	}
+	e, err := a.o.Service.Explain(ctx, k.scope, org, providers.Category(in.Category))
+	if err != nil {
+		return nil, err
+	}
+	out := &resolveOutput{Revision: e.Revision, Body: Resolution{OrganizationID: idText(e.Organization), Category: string(e.Category),
+		ConnectorID: ref(e.Answer.String(), !e.Answer.IsZero())}}
+	if e.Problem != nil {
+		p := problem.Of(e.Problem, "")
+		out.Body.Problem = &Refusal{Code: p.Code, Detail: p.Detail}
+	}
+	if !in.Explain {
+		return out, nil
+	}
+	out.Body.Candidates = []Candidate{}
+	for _, c := range e.Candidates {
+		out.Body.Candidates = append(out.Body.Candidates, Candidate{ID: c.ID.String(), Name: c.Name, Kind: string(c.Kind),
+			OrganizationID: idText(c.Organization), State: string(c.State), Active: c.Active, IsDefault: c.Default, Reason: string(c.Reason)})
+	}
+	return out, nil
+}
+
+// Revision is one past state of a connector.
+type Revision struct {
+	Version   int64     `json:"version" minimum:"1" doc:"The connector's."`
+	Revision  int64     `json:"revision" doc:"The tenant's."`
+	Actor     string    `json:"actor"`
+	At        time.Time `json:"at"`
+	Connector Connector `json:"connector" doc:"As it was."`
+	Changes   []Change  `json:"changes" doc:"What this version changed of the one before; empty for the first."`
+}
+
+// Change is one difference between two versions.
+type Change struct {
+	Pointer string          `json:"pointer" doc:"Where, in the connector." example:"/params/bucket"`
+	From    json.RawMessage `json:"from,omitempty" doc:"Absent: it was not set. Of a secret its version."`
+	To      json.RawMessage `json:"to,omitempty" doc:"Absent: it is not set any more. Of a secret its version."`
+}
+
+type revisionsInput struct {
+	onePath
+	Cursor string `query:"cursor" maxLength:"200" doc:"next_cursor of the page before."`
+	Limit  int    `query:"limit" minimum:"1" maximum:"200" default:"50"`
+}
+
+// RevisionList is a page of revisions.
+type RevisionList struct {
+	Items      []Revision `json:"items"`
+	NextCursor *string    `json:"next_cursor" doc:"null on the last page."`
+}
+
+type revisionInput struct {
+	onePath
+	N int64 `path:"n" minimum:"1" doc:"The version to go back to."`
+	matched
+}
+
+func (a *API) restoreRevision(ctx context.Context, k *call, in *revisionInput) (*written, error) {
+	id, err := parseID(in.ID)
+	if err != nil {
+		return nil, err
+	}
+	version, err := k.demanded(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	w, err := a.o.Service.RestoreRevision(ctx, k.scope, id, in.N, version)
+	if err != nil {
+		return nil, err
+	}
+	return a.written(w)
+}

@@ -1,0 +1,27 @@
+package adminapi
+
+import (
+	"strings"
+
+	"github.com/valyala/fasthttp"
+)
+
+// MaxBody is the largest body that any operation takes, in bytes: a data file.
+const MaxBody = 16 << 20
+
+// maxAnonymous is what is read of a request that shows no token: it will be refused.
+const maxAnonymous = 16 << 10
+
+// BodyLimit is how much of a request's body is read, in bytes.
+func BodyLimit(h *fasthttp.RequestHeader) int {
+	switch {
+	case len(h.Peek("Authorization")) == 0:
+		return maxAnonymous
+	case strings.HasPrefix(string(h.RequestURI()), pathImport):
+		return MaxBody
+	default:
+		return maxBody
+	}
+}
+
+const pathImport = "/api/connectors/import"

@@ -1,0 +1,167 @@
+package adminapi
+
+import (
+	"context"
+	"mime"
+	"net/http"
+	"reflect"
+	"slices"
+	"strconv"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/gofiber/fiber/v2"
+
+	"github.com/patchbay-dev/patchbay/httpapi/problem"
+	"github.com/patchbay-dev/patchbay/internal/fault"
+	"github.com/patchbay-dev/patchbay/internal/strictjson"
+	"github.com/patchbay-dev/patchbay/providers"
+	"github.com/patchbay-dev/patchbay/tenant"
+)
+
+// maxBody bounds the body of an operation that doesn't say otherwise, in bytes.
+const maxBody = 1 << 20
+
+// operation is an operation as this package declares it.
+type operation struct {
+	huma.Operation
+	permission tenant.Permission // "": public
+	// body is a zero value of the type that the body decodes to; nil: none is read.
+	body any
+	// bodyOptional: an absent body is as good as {}.
+	bodyOptional bool
+	mediaTypes   []string // of the body; default application/json
+	// may are the errors beside those that every operation may end in.
+	may []fault.Code
+}
+
+// Every operation may end so.
+var anyway = []fault.Code{fault.Malformed, fault.InvalidArgument, fault.NotAcceptable, fault.Internal, fault.Unavailable, fault.DeadlineExceeded}
+
+// So may those that ask who is there.
+var guarded = []fault.Code{fault.Unauthenticated, fault.PermissionDenied, fault.NotFound, fault.RateLimited}
+
+// raw is the input of an operation with a body.
+type raw struct {
+	RawBody []byte
+}
+
+func (r raw) bytes() []byte { return r.RawBody }
+
+// register declares an operation. What handle returns as an error is answered by
+// the one problem table.
+func register[I, O any](a *API, o operation, handle func(ctx context.Context, k *call, in *I) (*O, error)) {
+	h := o.Operation
+	if h.Metadata == nil {
+		h.Metadata = map[string]any{}
+	}
+	may := append(slices.Clone(anyway), o.may...)
+	if o.permission != "" {
+		h.Metadata[metaPermission] = o.permission
+		h.Security = []map[string][]string{{securityScheme: {}}}
+		h.Description += "\n\nNeeds the permission `" + string(o.permission) + "`."
+		may = append(may, guarded...)
+	}
+	if o.body != nil {
+		may = append(may, fault.TooLarge, fault.UnsupportedMediaType)
+		if h.MaxBodyBytes == 0 {
+			h.MaxBodyBytes = maxBody + 1 // huma refuses what reaches it
+		}
+	}
+	statuses := map[int]bool{}
+	for _, code := range may {
+		statuses[problem.Of(code, "").Status] = true
+	}
+	for status := range statuses {
+		h.Errors = append(h.Errors, status)
+	}
+	slices.Sort(h.Errors)
+	a.routes[h.OperationID] = a.requests.Route(h.Method + " " + h.Path)
+	huma.Register(a.huma, h, func(ctx context.Context, in *I) (*O, error) {
+		k := callOf(ctx)
+		if !accepts(k.c) {
+			return nil, problemOf(fault.New(fault.NotAcceptable, "the answer is application/json"), k)
+		}
+		out, err := handle(ctx, k, in)
+		if err != nil {
+			p := problemOf(err, k)
+			return nil, withHeaders(p)
+		}
+		return out, nil
+	})
+	if o.body != nil {
+		a.describeBody(o)
+	}
+}
+
+// withHeaders adds the headers that go with a problem.
+func withHeaders(p *Problem) error {
+	if p.Status != http.StatusTooManyRequests && p.Status != http.StatusServiceUnavailable {
+		return p
+	}
+	return huma.ErrorWithHeaders(p, http.Header{"Retry-After": {strconv.Itoa(problem.RetrySeconds(p.err))}})
+}
+
+// accepts tells whether the client takes JSON.
+func accepts(c *fiber.Ctx) bool {
+	accept := c.Get(fiber.HeaderAccept)
+	return accept == "" || c.Accepts("application/json", problem.MediaType) != ""
+}
+
+// describeBody replaces what huma says of a raw body.
+func (a *API) describeBody(o operation) {
+	item := a.huma.OpenAPI().Paths[o.Path]
+	var op *huma.Operation
+	switch o.Method {
+	case http.MethodPost:
+		op = item.Post
+	case http.MethodPut:
+		op = item.Put
+	case http.MethodPatch:
+		op = item.Patch
+	}
+	types := o.mediaTypes
+	if types == nil {
+		types = []string{fiber.MIMEApplicationJSON}
+	}
+	body := &huma.RequestBody{Required: !o.bodyOptional, Content: map[string]*huma.MediaType{}}
+	for _, t := range types {
+		schema, ok := o.body.(*huma.Schema)
+		if !ok {
+			schema = a.huma.OpenAPI().Components.Schemas.Schema(reflect.TypeOf(o.body), true, "")
+		}
+		body.Content[t] = &huma.MediaType{Schema: schema}
+	}
+	op.RequestBody = body
+}
+
+// decode reads a request's JSON body into a T.
+// Errors: fault.UnsupportedMediaType, fault.Malformed, fault.InvalidArgument.
+func decode[T any](k *call, body []byte, mediaTypes ...string) (T, error) {
+	var into T
+	if err := k.mediaType(append(mediaTypes, fiber.MIMEApplicationJSON)...); err != nil {
+		return into, err
+	}
+	return into, strictjson.Decode(body, &into, providers.Suggest)
+}
+
+// decodeOptional is decode where an absent body is as good as {}.
+func decodeOptional[T any](k *call, body []byte) (T, error) {
+	if len(body) == 0 {
+		var zero T
+		return zero, nil
+	}
+	return decode[T](k, body)
+}
+
+// mediaType checks that the body is of one of the given types.
+func (k *call) mediaType(want ...string) error {
+	given := k.c.Request().Header.PeekAll(fiber.HeaderContentType)
+	if len(given) == 1 {
+		t, params, err := mime.ParseMediaType(string(given[0]))
+		charset, other := params["charset"]
+		if err == nil && slices.Contains(want, t) && (!other || equalFold(charset, "utf-8")) {
+			return nil
+		}
+	}
+	return fault.Newf(fault.UnsupportedMediaType, "the body must be %s", want[len(want)-1])
+}
