@@ -15,18 +15,18 @@ import (
 
 const tagConnectors = "Connectors"
 
-// onePath is the input of an operation on one connector.
-type onePath struct {
+// OnePath is the input of an operation on one connector.
+type OnePath struct {
 	ID string `path:"id" doc:"The connector's id." example:"01981a5c-6f3e-7b1a-8c6d-2f1e0a9b8c7d"`
 }
 
-// matched adds If-Match to an input, for the document: it is read by call.version.
-type matched struct {
+// Matched adds If-Match to an input, for the document: it is read by call.version.
+type Matched struct {
 	IfMatch string `header:"If-Match" doc:"The ETag of the version that is meant; another one there is 412." example:"\"4\""`
 }
 
-// keyed adds Idempotency-Key to an input, for the document.
-type keyed struct {
+// Keyed adds Idempotency-Key to an input, for the document.
+type Keyed struct {
 	IdempotencyKey string `header:"Idempotency-Key" doc:"Random text of 16 to 255 characters: the same request under the same key is carried out once within 24 hours." example:"6a1f0c9e-5a0f-4c3e-9a55-5f3d0c1b7e21"`
 }
 
@@ -68,7 +68,7 @@ func (a *API) connectors() {
 		Operation: huma.Operation{OperationID: "get-connector", Method: http.MethodGet, Path: "/api/connectors/{id}", Tags: []string{tagConnectors},
 			Summary: "Read a connector"},
 		permission: tenant.ConnectorsRead,
-	}, func(ctx context.Context, k *call, in *onePath) (*one, error) {
+	}, func(ctx context.Context, k *call, in *OnePath) (*one, error) {
 		id, err := parseID(in.ID)
 		if err != nil {
 			return nil, err
@@ -214,14 +214,16 @@ func (h handover) read(bad *[]fault.Violation) connector.Handover {
 }
 
 type createInput struct {
-	keyed
-	raw
+	Keyed
+	Raw
 }
 
 type created struct {
 	Location string `header:"Location" doc:"Where the connector is."`
 	Replayed string `header:"Idempotency-Replayed" doc:"\"true\" where the key's request had been carried out before."`
-	written
+	ETag     string `header:"ETag" doc:"The connector's version, for If-Match."`
+	Revision int64  `header:"X-Patchbay-Revision" doc:"The tenant's revision after this."`
+	Body     Connector
 }
 
 func (a *API) create(ctx context.Context, k *call, in *createInput) (*created, error) {
@@ -250,7 +252,7 @@ func (a *API) created(w connector.Written) (*created, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &created{Location: "/api/connectors/" + w.Connector.ID.String(), written: *out}
+	c := &created{Location: "/api/connectors/" + w.Connector.ID.String(), ETag: out.ETag, Revision: out.Revision, Body: out.Body}
 	if w.Replayed {
 		c.Replayed = "true"
 	}
@@ -267,9 +269,9 @@ func firstOf(errs ...error) error {
 }
 
 type overwriteInput struct {
-	onePath
-	matched
-	raw
+	OnePath
+	Matched
+	Raw
 }
 
 // editBody is what PATCH takes.
@@ -321,16 +323,16 @@ func (a *API) update(ctx context.Context, k *call, text string, body editBody, r
 }
 
 type deleteInput struct {
-	onePath
-	matched
-	handoverQuery
+	OnePath
+	Matched
+	HandoverQuery
 	Revoke bool   `query:"revoke" doc:"End its OAuth2 grant at the issuer, too."`
 	Force  bool   `query:"force" doc:"Delete also where the kind's own deactivation fails. Needs a reason, which is audited."`
 	Reason string `query:"reason" maxLength:"500"`
 }
 
-// handoverQuery is handover for operations without a body.
-type handoverQuery struct {
+// HandoverQuery is handover for operations without a body.
+type HandoverQuery struct {
 	Replacement    string `query:"replacement" doc:"The connector that becomes the default instead."`
 	AllowNoDefault bool   `query:"allow_no_default" doc:"Accept that none answers from then on."`
 }

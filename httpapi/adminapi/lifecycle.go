@@ -24,9 +24,9 @@ const testTimeout = providers.TestTimeout + 10*time.Second
 
 // lifecycleInput is the input of a verb on one connector, whose If-Match is honoured.
 type lifecycleInput struct {
-	onePath
-	matched
-	raw
+	OnePath
+	Matched
+	Raw
 }
 
 func (a *API) lifecycle() {
@@ -135,7 +135,7 @@ type DraftTestResult struct {
 	Withheld []string `json:"withheld" doc:"Stored secrets that did not stand in, because the draft would send them to another place."`
 }
 
-func (a *API) testDraft(ctx context.Context, k *call, in *raw) (*struct{ Body DraftTestResult }, error) {
+func (a *API) testDraft(ctx context.Context, k *call, in *Raw) (*struct{ Body DraftTestResult }, error) {
 	body, err := decode[testDraftBody](k, in.RawBody)
 	if err != nil {
 		return nil, err
@@ -217,8 +217,8 @@ func (a *API) deactivate(ctx context.Context, k *call, in *lifecycleInput) (*wri
 
 // bodyless is the input of a verb that reads no body.
 type bodyless struct {
-	onePath
-	matched
+	OnePath
+	Matched
 }
 
 func (a *API) setDefault(ctx context.Context, k *call, in *bodyless) (*written, error) {
@@ -234,8 +234,8 @@ func (a *API) setDefault(ctx context.Context, k *call, in *bodyless) (*written, 
 }
 
 type clearDefaultInput struct {
-	onePath
-	matched
+	OnePath
+	Matched
 	Replacement string `query:"replacement" doc:"The connector that becomes the default instead."`
 }
 
@@ -333,9 +333,9 @@ type cloneBody struct {
 }
 
 type cloneInput struct {
-	onePath
-	keyed
-	raw
+	OnePath
+	Keyed
+	Raw
 }
 
 func (a *API) clone(ctx context.Context, k *call, in *cloneInput) (*created, error) {
@@ -369,19 +369,19 @@ type ConfigView struct {
 }
 
 type configInput struct {
-	onePath
-	Reveal bool `query:"reveal" doc:"Show the values of secrets."`
+	OnePath
+	Values bool `query:"reveal" doc:"Show the values of secrets."`
 }
 
 func (a *API) config1(ctx context.Context, k *call, in *configInput) (*struct{ Body ConfigView }, error) {
-	if in.Reveal && !k.can(tenant.SecretsRead) {
+	if in.Values && !k.can(tenant.SecretsRead) {
 		return nil, fault.Newf(fault.PermissionDenied, "this needs the permission %s", string(tenant.SecretsRead))
 	}
 	id, err := parseID(in.ID)
 	if err != nil {
 		return nil, err
 	}
-	cfg, err := a.o.Service.GetConfig(ctx, k.scope, id, in.Reveal)
+	cfg, err := a.o.Service.GetConfig(ctx, k.scope, id, in.Values)
 	if err != nil {
 		return nil, err
 	}
@@ -389,7 +389,7 @@ func (a *API) config1(ctx context.Context, k *call, in *configInput) (*struct{ B
 	for name, s := range secretStatuses(cfg.Secrets) {
 		out.Secrets[name] = s
 	}
-	if in.Reveal {
+	if in.Values {
 		for name, v := range cfg.Values {
 			if v.IsSet() {
 				out.Secrets[name] = v.Reveal()
@@ -484,7 +484,7 @@ type Change struct {
 }
 
 type revisionsInput struct {
-	onePath
+	OnePath
 	Cursor string `query:"cursor" maxLength:"200" doc:"next_cursor of the page before."`
 	Limit  int    `query:"limit" minimum:"1" maximum:"200" default:"50"`
 }
@@ -496,9 +496,9 @@ type RevisionList struct {
 }
 
 type revisionInput struct {
-	onePath
+	OnePath
 	N int64 `path:"n" minimum:"1" doc:"The version to go back to."`
-	matched
+	Matched
 }
 
 func (a *API) restoreRevision(ctx context.Context, k *call, in *revisionInput) (*written, error) {

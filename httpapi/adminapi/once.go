@@ -9,7 +9,7 @@ import (
 )
 
 // An idempotency key is as long as random text is that nobody guesses: the digest
-// of its request is keyed by it.
+// of its request is Keyed by it.
 const (
 	minKey = 16
 	maxKey = 255

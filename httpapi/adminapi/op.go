@@ -40,12 +40,10 @@ var anyway = []fault.Code{fault.Malformed, fault.InvalidArgument, fault.NotAccep
 // So may those that ask who is there.
 var guarded = []fault.Code{fault.Unauthenticated, fault.PermissionDenied, fault.NotFound, fault.RateLimited}
 
-// raw is the input of an operation with a body.
-type raw struct {
+// Raw is the input of an operation with a body.
+type Raw struct {
 	RawBody []byte
 }
-
-func (r raw) bytes() []byte { return r.RawBody }
 
 // register declares an operation. What handle returns as an error is answered by
 // the one problem table.
