@@ -10,7 +10,6 @@ import (
 
 	"github.com/patchbay-dev/patchbay/httpapi/adminapi"
 	"github.com/patchbay-dev/patchbay/httpapi/problem"
-	"github.com/patchbay-dev/patchbay/internal/fault"
 	"github.com/patchbay-dev/patchbay/internal/obs"
 )
 
@@ -76,33 +75,16 @@ func NewAdmin(o AdminOptions) (*Admin, error) {
 }
 
 // Handler is the surface as a fasthttp handler.
-func (a *Admin) Handler() fasthttp.RequestHandler {
-	inner := a.app.Handler()
-	return func(ctx *fasthttp.RequestCtx) {
-		// Fiber answers a method that it doesn't know in plain text.
-		if !known(ctx) {
-			c := a.app.AcquireCtx(ctx)
-			defer a.app.ReleaseCtx(c)
-			problem.Write(c, fault.New(fault.MethodNotAllowed, "the method is not allowed here"), obs.NewRequestID())
-			return
-		}
-		inner(ctx)
-	}
-}
+func (a *Admin) Handler() fasthttp.RequestHandler { return handler(a.app) }
 
 // Serve blocks until Shutdown (nil) or until the listener fails.
 func (a *Admin) Serve(ln net.Listener) error {
-	server := a.app.Server()
-	server.Handler = a.Handler()
 	// A body is read before anybody knows who sends it, so a large one is read only
 	// of who shows at least something, and only where one is wanted.
-	server.HeaderReceived = func(h *fasthttp.RequestHeader) fasthttp.RequestConfig {
+	a.app.Server().HeaderReceived = func(h *fasthttp.RequestHeader) fasthttp.RequestConfig {
 		return fasthttp.RequestConfig{MaxRequestBodySize: adminapi.BodyLimit(h)}
 	}
-	if err := server.Serve(ln); err != nil {
-		return fault.New(fault.Unavailable, "the admin listener failed").WithCause(err)
-	}
-	return nil
+	return serve(a.app, ln)
 }
 
 // Shutdown closes the listener and waits for requests in flight until ctx ends.

@@ -96,9 +96,10 @@ func (p *Probes) Serve(ln net.Listener) error { return serve(p.app, ln) }
 // Shutdown closes the listener and waits for requests in flight until ctx ends.
 func (p *Probes) Shutdown(ctx context.Context) error { return shutdown(ctx, p.app) }
 
-func serve(app *fiber.App, ln net.Listener) error {
-	server, inner := app.Server(), app.Handler()
-	server.Handler = func(ctx *fasthttp.RequestCtx) {
+// handler is an app without the methods that Fiber answers by itself.
+func handler(app *fiber.App) fasthttp.RequestHandler {
+	inner := app.Handler()
+	return func(ctx *fasthttp.RequestCtx) {
 		// Fiber answers HEAD by every GET route, and a method that it doesn't know
 		// in plain text, before any route or error handler.
 		if ctx.IsHead() || !known(ctx) {
@@ -109,6 +110,11 @@ func serve(app *fiber.App, ln net.Listener) error {
 		}
 		inner(ctx)
 	}
+}
+
+func serve(app *fiber.App, ln net.Listener) error {
+	server := app.Server()
+	server.Handler = handler(app)
 	if err := server.Serve(ln); err != nil {
 		return fault.New(fault.Unavailable, "a listener failed").WithCause(err)
 	}
