@@ -40,6 +40,10 @@ type Options struct {
 	Force bool
 	// Restore revives deleted connectors of the same external id.
 	Restore bool
+	// FixedTenant leaves the tenant's own record alone, for those who may not change
+	// it: a record of the file that would is an error, and so is a tenant that does
+	// not exist.
+	FixedTenant bool
 	// Actor is written to audit and history; default "cli:import".
 	Actor string
 	// Request is the request id for the audit; "" from the command line.

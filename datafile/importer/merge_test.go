@@ -628,3 +628,37 @@ func TestLastSecretGoesBesideAClearedOne(t *testing.T) {
 		}
 	}
 }
+
+// Who may not change the tenant imports what names it all the same: an export does.
+func TestFixedTenant(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	file := func(fields string) string {
+		return `<patchbay><record id="own" model="gateway.tenant"><field name="key">acme</field>` + fields + `</record>
+			<record id="b" model="ir.connector"><field name="tenant_id" ref="own"/><field name="kind">s3</field>
+			<field name="config" eval="{'bucket': 'bbb', 'access_key_id': 'a', 'secret_access_key': 'canary'}"/></record></patchbay>`
+	}
+	fixed := importer.Options{Tenant: acme, FixedTenant: true}
+	w.refuses(file(""), fixed, `f.xml:1:11: record "own": the tenant itself is made and changed by the platform's operator; leave name and status out, or as they are`)
+	w.apply(header+"</patchbay>", importer.Options{})
+	for name, fields := range map[string]string{
+		"a suspension": `<field name="status">suspended</field>`,
+		"another name": `<field name="name">Somebody else</field>`,
+	} {
+		t.Log(name)
+		w.refuses(file(fields), fixed, `f.xml:1:11: record "own": the tenant itself is made and changed by the platform's operator; leave name and status out, or as they are`)
+	}
+	stored := func() connector.Tenant {
+		got, err := w.store.Tenant(acme).Get(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got
+	}
+	before := stored()
+	w.apply(file(`<field name="name">`+before.Name+`</field><field name="status">ready</field>`), fixed)
+	after := stored()
+	if w.connector(acme, "b").Name != "b" || after.ExternalID != before.ExternalID || after.Name != before.Name || after.NoUpdate != before.NoUpdate {
+		t.Errorf("%+v, before %+v", after, before)
+	}
+}

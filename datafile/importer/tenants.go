@@ -30,6 +30,12 @@ func (p *planner) planTenant(s *tenantState) {
 		plan.note = noteNoUpdate
 		return
 	}
+	if p.o.FixedTenant {
+		if !s.exists || name != "" && name != plan.next.Name || status != "" && connector.Status(status) != plan.next.Status {
+			p.problem(r.Position, r, "the tenant itself is made and changed by the platform's operator; leave name and status out, or as they are")
+		}
+		return
+	}
 	next := &plan.next
 	set(&next.Name, name, name != "", "name", &plan.changed)
 	set(&next.Status, connector.Status(status), status != "", "status", &plan.changed)
