@@ -128,6 +128,11 @@ func (s *Service) admit(ctx context.Context, sc Scope) error {
 	return nil
 }
 
+// Admit tells whether anything can be done within the scope at all, for those who
+// reach the store by another way.
+// Errors: fault.NotFound for an unknown tenant, fault.TenantSuspended.
+func (s *Service) Admit(ctx context.Context, sc Scope) error { return s.admit(ctx, sc) }
+
 func notFound() error { return fault.New(fault.NotFound, "there is no such connector") }
 
 // Find reads one connector of a tenant, living or deleted, of any organization.

@@ -30,6 +30,7 @@ type Options struct {
 	Verifier Verifier
 	Service  *connector.Service
 	Kinds    *providers.Registry
+	Files    Files         // nil: no data files are imported and exported
 	Log      *slog.Logger  // nil discards
 	Registry *obs.Registry // nil counts nothing
 	Version  string        // of the program, for the document
@@ -77,6 +78,7 @@ func Mount(app *fiber.App, o Options) (*API, error) {
 	a.huma.UseMiddleware(a.enter)
 	// Paths with a fixed last part come before those where it is an id.
 	a.kinds()
+	a.dataFiles()
 	a.lifecycle()
 	a.connectors()
 	if err := a.finish(); err != nil {

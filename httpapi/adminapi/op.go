@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/gofiber/fiber/v2"
@@ -76,8 +77,8 @@ func register[I, O any](a *API, o operation, handle func(ctx context.Context, k 
 	a.routes[h.OperationID] = a.requests.Route(h.Method + " " + h.Path)
 	huma.Register(a.huma, h, func(ctx context.Context, in *I) (*O, error) {
 		k := callOf(ctx)
-		if !accepts(k.c) {
-			return nil, problemOf(fault.New(fault.NotAcceptable, "the answer is application/json"), k)
+		if !accepts(k.c, k.op) {
+			return nil, problemOf(fault.New(fault.NotAcceptable, "none of the accepted types is one that this answers with"), k)
 		}
 		out, err := handle(ctx, k, in)
 		if err != nil {
@@ -99,10 +100,20 @@ func withHeaders(p *Problem) error {
 	return huma.ErrorWithHeaders(p, http.Header{"Retry-After": {strconv.Itoa(problem.RetrySeconds(p.err))}})
 }
 
-// accepts tells whether the client takes JSON.
-func accepts(c *fiber.Ctx) bool {
-	accept := c.Get(fiber.HeaderAccept)
-	return accept == "" || c.Accepts("application/json", problem.MediaType) != ""
+// accepts tells whether the client takes what the operation answers with.
+func accepts(c *fiber.Ctx, op *huma.Operation) bool {
+	if c.Get(fiber.HeaderAccept) == "" {
+		return true
+	}
+	types := []string{}
+	for _, r := range op.Responses {
+		for t := range r.Content {
+			if t != problem.MediaType {
+				types = append(types, t)
+			}
+		}
+	}
+	return len(types) == 0 || c.Accepts(append(types, problem.MediaType)...) != ""
 }
 
 // describeBody replaces what huma says of a raw body.
@@ -153,13 +164,20 @@ func decodeOptional[T any](k *call, body []byte) (T, error) {
 
 // mediaType checks that the body is of one of the given types.
 func (k *call) mediaType(want ...string) error {
-	given := k.c.Request().Header.PeekAll(fiber.HeaderContentType)
-	if len(given) == 1 {
-		t, params, err := mime.ParseMediaType(string(given[0]))
-		charset, other := params["charset"]
-		if err == nil && slices.Contains(want, t) && (!other || equalFold(charset, "utf-8")) {
-			return nil
-		}
+	t, params, ok := mimeType(k)
+	charset, other := params["charset"]
+	if ok && slices.Contains(want, t) && (!other || strings.EqualFold(charset, "utf-8")) {
+		return nil
 	}
-	return fault.Newf(fault.UnsupportedMediaType, "the body must be %s", want[len(want)-1])
+	return fault.Newf(fault.UnsupportedMediaType, "the body must be one of: %s", strings.Join(want, ", "))
+}
+
+// mimeType is the body's; false where there is none, or several.
+func mimeType(k *call) (string, map[string]string, bool) {
+	given := k.c.Request().Header.PeekAll(fiber.HeaderContentType)
+	if len(given) != 1 {
+		return "", nil, false
+	}
+	t, params, err := mime.ParseMediaType(string(given[0]))
+	return t, params, err == nil
 }

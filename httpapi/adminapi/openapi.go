@@ -38,6 +38,7 @@ func (a *API) config() huma.Config {
 			Tags: []*huma.Tag{
 				{Name: tagConnectors, Description: "What is stored: create, read, change, delete, history."},
 				{Name: tagLifecycle, Description: "What becomes of it: test, activate, default, restore, copy."},
+				{Name: tagFiles, Description: "The whole tenant as XML or YAML."},
 				{Name: tagKinds, Description: "The kinds of connectors and their schemas."},
 			},
 			Components: &huma.Components{

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"maps"
-	"reflect"
 	"slices"
 	"strconv"
 
@@ -100,8 +99,6 @@ func flat(c *connector.Connector) map[string]any {
 	}
 	return out
 }
-
-var rawJSON = reflect.TypeFor[json.RawMessage]()
 
 // parseObject reads a file's JSON object.
 func parseObject(file []byte) (map[string]any, error) {

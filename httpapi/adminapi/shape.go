@@ -2,18 +2,14 @@ package adminapi
 
 import (
 	"reflect"
-	"strings"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/patchbay-dev/patchbay/connector"
 	"github.com/patchbay-dev/patchbay/internal/fault"
-	"github.com/patchbay-dev/patchbay/internal/secret"
 	"github.com/patchbay-dev/patchbay/tenant"
 )
-
-func equalFold(a, b string) bool { return strings.EqualFold(a, b) }
 
 // optional is a member of a body that tells null from absent.
 type optional[T any] struct {
@@ -192,5 +188,3 @@ type secretIn struct{}
 func (secretIn) Schema(huma.Registry) *huma.Schema {
 	return &huma.Schema{Type: huma.TypeString, Nullable: true, WriteOnly: true, Description: "null clears it."}
 }
-
-var secretType = reflect.TypeFor[secret.Value]()

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/patchbay-dev/patchbay/connector"
+	"github.com/patchbay-dev/patchbay/datafile/importer"
 	"github.com/patchbay-dev/patchbay/httpapi"
 	"github.com/patchbay-dev/patchbay/httpapi/adminapi"
 	"github.com/patchbay-dev/patchbay/internal/config"
@@ -95,7 +96,7 @@ func runAdmin(ctx context.Context, s streams, cfg *config.Config) error {
 		return err
 	}
 	p.lifecycle(u.store, svc, true)
-	control, err := httpapi.NewAdmin(httpapi.AdminOptions{API: adminOptions(cfg, verifier, svc, bound, p)})
+	control, err := httpapi.NewAdmin(httpapi.AdminOptions{API: adminOptions(cfg, verifier, svc, newImporter(u.store, u.secrets, bound, nil), bound, p)})
 	if err != nil {
 		return wrongConfig(err)
 	}
@@ -137,8 +138,9 @@ func newService(store connector.Store, secrets connector.Secrets, kinds *provide
 }
 
 // adminOptions are the admin API's.
-func adminOptions(cfg *config.Config, verifier *tenant.Verifier, svc *connector.Service, kinds *providers.Registry, p *program) *adminapi.Options {
+func adminOptions(cfg *config.Config, verifier *tenant.Verifier, svc *connector.Service, files *importer.Importer, kinds *providers.Registry, p *program) *adminapi.Options {
 	return &adminapi.Options{
+		Files:    files,
 		Verifier: verifier, Service: svc, Kinds: kinds, Log: p.log, Registry: p.metrics, Version: version, PublicURL: cfg.Admin.PublicURL,
 		RequestsPerSecond: cfg.Limits.RequestsPerSecond, Burst: cfg.Limits.Burst,
 	}

@@ -259,7 +259,7 @@ func runDev(ctx context.Context, s streams, env environment, cfg *config.Config,
 	p.background("control", ctl.run)
 	control, err := httpapi.NewAdmin(httpapi.AdminOptions{
 		JWKS: issuer.JWKS, CheckHost: true, AllowedHosts: cfg.Local.AllowedHosts,
-		API: adminOptions(cfg, p.verifier, svc, bound, p),
+		API: adminOptions(cfg, p.verifier, svc, newImporter(e.store, e.secrets, bound, nil), bound, p),
 	})
 	if err != nil {
 		return err
