@@ -39,6 +39,7 @@ func NewAdmin(o AdminOptions) (*Admin, error) {
 	if err != nil {
 		return nil, err
 	}
+	g.ownPages = true
 	app := fiber.New(fiber.Config{
 		CaseSensitive: true, StrictRouting: true, DisableStartupMessage: true,
 		// What a handler reads of a request lives on in tests that outlast it.

@@ -18,6 +18,7 @@ type guard struct {
 	forwarders []netip.Prefix
 	unix       bool
 	anyHost    bool
+	ownPages   bool // requests of pages that came from here are allowed
 }
 
 // newGuard errors with fault.InvalidArgument on a host that no request could
@@ -107,6 +108,9 @@ func (g *guard) read(c *fiber.Ctx, w *wanted) error {
 		case "If-None-Match":
 			w.noneMatch = true
 		case fiber.HeaderOrigin, fiber.HeaderReferer:
+			if g.ownPages && ownPage(v, h.Host()) {
+				continue
+			}
 			return fault.New(fault.PermissionDenied, "requests from web pages are not allowed")
 		default:
 			// The server takes "Origin :" for a header of another name, and a proxy
@@ -130,6 +134,14 @@ func (g *guard) read(c *fiber.Ctx, w *wanted) error {
 		return fault.New(fault.Malformed, "the request has several Host headers")
 	}
 	return nil
+}
+
+// ownPage tells whether an Origin or Referer is of a page that was served under the
+// Host that is asked now, which is an allowed one.
+func ownPage(page, host []byte) bool {
+	_, rest, ok := bytes.Cut(page, []byte("://"))
+	authority, _, _ := bytes.Cut(rest, []byte("/"))
+	return ok && (bytes.HasPrefix(page, []byte("http://")) || bytes.HasPrefix(page, []byte("https://"))) && bytes.EqualFold(authority, host)
 }
 
 var newline = []byte("\n")

@@ -85,7 +85,7 @@ func Mount(app *fiber.App, o Options) (*API, error) {
 		return nil, err
 	}
 	app.Get("/api/openapi.json", a.openAPI)
-	return a, nil
+	return a, a.documentation(app)
 }
 
 // call is one request's state.
