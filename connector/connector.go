@@ -97,8 +97,10 @@ type Tenant struct {
 	Status     Status
 	NoUpdate   bool
 	Revision   int64 // read only
-	CreatedAt  time.Time
-	UpdatedAt  time.Time
+	// PurgeAt is when a deleted tenant goes for good; zero of one that is not deleted.
+	PurgeAt   time.Time
+	CreatedAt time.Time
+	UpdatedAt time.Time
 }
 
 // Organization is the record res.organization.

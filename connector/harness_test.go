@@ -431,11 +431,11 @@ func (w *world) searchForCanaries() {
 	reader := w.store.Tenant(acme)
 	list, err := reader.List(w.ctx(), connector.Filter{IncludeDeleted: true})
 	w.ok(err)
-	audit, err := reader.Audit(w.ctx(), 1000)
+	audit, err := reader.Audit(w.ctx(), connector.AuditFilter{Limit: 1000})
 	w.ok(err)
 	left := fmt.Sprintf("%+v\n%+v", list, audit)
 	for _, c := range list {
-		history, err := reader.History(w.ctx(), c.ID)
+		history, err := reader.History(w.ctx(), c.ID, 0, 0)
 		w.ok(err)
 		left += fmt.Sprintf("\n%+v %s", history, c.LastTest)
 		for _, r := range history {
@@ -519,7 +519,7 @@ func (w *world) alter(id connector.ID, fn func(c *connector.Connector)) connecto
 // audited finds the entries of an action on a target.
 func (w *world) audited(action string, id connector.ID) (found []connector.AuditEntry) {
 	w.Helper()
-	all, err := w.store.Tenant(acme).Audit(w.ctx(), 1000)
+	all, err := w.store.Tenant(acme).Audit(w.ctx(), connector.AuditFilter{Limit: 1000})
 	w.ok(err)
 	for _, e := range all {
 		if e.Action == action && (id.IsZero() || e.Target == id.String()) {

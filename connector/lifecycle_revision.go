@@ -20,7 +20,7 @@ func (s *Service) RestoreRevision(ctx context.Context, sc Scope, id ID, n, versi
 		return Written{}, err
 	}
 	return s.attempt(ctx, sc, id, version, false, func(c Connector) (Written, error) {
-		history, err := s.o.Store.Tenant(sc.Tenant).History(ctx, id)
+		history, err := s.o.Store.Tenant(sc.Tenant).History(ctx, id, n+1, 1)
 		if err != nil {
 			return Written{}, err
 		}

@@ -278,11 +278,7 @@ func (s *Service) History(ctx context.Context, sc Scope, id ID, before int64, li
 	if _, err := s.find(ctx, sc, id, true); err != nil {
 		return nil, err
 	}
-	list, err := s.o.Store.Tenant(sc.Tenant).History(ctx, id)
-	if before > 0 {
-		list = slices.DeleteFunc(list, func(r Revision) bool { return r.Version >= before })
-	}
-	return list[:min(len(list), limit)], err
+	return s.o.Store.Tenant(sc.Tenant).History(ctx, id, before, limit)
 }
 
 // Written is the outcome of a write.

@@ -29,6 +29,8 @@ type Store interface {
 	Changer
 	Outbox
 	Grants
+	Requests
+	Consents
 
 	// Ping reaches the database once and returns its clock.
 	Ping(ctx context.Context) (time.Time, error)
@@ -114,10 +116,11 @@ type TenantReader interface {
 	Organizations(ctx context.Context) ([]Organization, error)
 	// List lists connectors by id. The zero Filter lists all living ones.
 	List(ctx context.Context, f Filter) ([]Connector, error)
-	// History lists the revisions of a connector, newest first.
-	History(ctx context.Context, id ID) ([]Revision, error)
-	// Audit lists audit entries, newest first, at most limit.
-	Audit(ctx context.Context, limit int) ([]AuditEntry, error)
+	// History lists at most limit (0: all) revisions of a connector, newest first,
+	// those of versions below before (0: all).
+	History(ctx context.Context, id ID, before int64, limit int) ([]Revision, error)
+	// Audit lists audit entries, newest first.
+	Audit(ctx context.Context, f AuditFilter) ([]AuditEntry, error)
 	// Pinned tells whether a living or deleted connector, or a revision of it,
 	// refers to pin. The sweeper asks; see also TenantTx.LockConnector.
 	Pinned(ctx context.Context, id ID, pin Pin) (bool, error)
@@ -145,6 +148,7 @@ type Revision struct {
 
 // AuditEntry says who did what, when. It never holds a value.
 type AuditEntry struct {
+	ID        int64 // grows with time within a tenant; 0 of one that is to be written
 	At        time.Time
 	Actor     string // "cli:import", or issuer and subject
 	Action    string // "connector.create", "connector.update", ...
@@ -153,6 +157,20 @@ type AuditEntry struct {
 	RequestID string
 	Fields    []string // names of what changed
 	Note      string   // the reason that the actor gave, at most MaxNote characters; "" when none
+}
+
+// AuditFilter narrows Audit. Zero fields do not narrow.
+type AuditFilter struct {
+	Actor, Target, Outcome, RequestID string
+	// Action is a whole one, or with a "*" at its end all that begin so.
+	Action   string
+	From, To time.Time // From inclusive, To exclusive
+	Before   int64     // keyset: ids lower than this
+	Limit    int       // 0: no limit
+	// Bound leaves only what is about the Organizations: their connectors, deleted
+	// ones too, and themselves.
+	Bound         bool
+	Organizations []tenant.OrganizationID
 }
 
 // MaxNote bounds AuditEntry.Note, in characters.
@@ -179,6 +197,10 @@ type Changer interface {
 	// StateNeedsReauthorization, which decides an answer and so is no test's to set
 	// or clear: as state it is fault.InvalidArgument, as the stored one it stays.
 	RecordTest(ctx context.Context, t tenant.ID, id ID, version int64, state State, report []byte) error
+	// SweepAudit deletes at most n entries older than age of all tenants, the oldest
+	// first, and returns how many. An age below 30 days is fault.InvalidArgument: the
+	// wall under it allows no less.
+	SweepAudit(ctx context.Context, age time.Duration, n int) (int64, error)
 	// RecordAudit leaves an audit entry without any other change, for what was
 	// refused, failed or only read: no revision moves and nobody is notified. A call
 	// that ends in fault.Unavailable may have left it. At, Actor and RequestID of e
@@ -222,8 +244,12 @@ type Tx interface {
 type TenantTx interface {
 	// Revision is the tenant's new revision.
 	Revision() int64
-	// UpdateTenant changes name, status, external id or noupdate.
+	// UpdateTenant changes name, status, external id, noupdate or the date of the
+	// purge, which a suspended tenant alone may have.
 	UpdateTenant(ctx context.Context, fn func(*Tenant) error) error
+	// Organization reads one as it is now, by this transaction's own connection.
+	// Errors: fault.NotFound.
+	Organization(ctx context.Context, id tenant.OrganizationID) (Organization, error)
 	// PutOrganization creates or replaces an organization.
 	PutOrganization(ctx context.Context, o Organization) error
 	// Insert adds a connector; Version becomes 1 and the times are set.
@@ -257,6 +283,11 @@ type TenantTx interface {
 	// with epochs that were never used.
 	// Errors: fault.NotFound for an unknown connector.
 	DeleteGrant(ctx context.Context, id ID) error
+	// SettleRequest stores the outcome of a request that was claimed, for keep from
+	// now, and ends the claim.
+	// Errors: fault.Conflict when the claim ended and was taken over meanwhile: the
+	// transaction must not commit.
+	SettleRequest(ctx context.Context, c Claim, o RequestOutcome, keep time.Duration) error
 	// Audit leaves an entry beside what the transaction writes, such as the reason
 	// for it. At, Actor and RequestID of e are not read.
 	// Errors: fault.InvalidArgument as RecordAudit.

@@ -143,7 +143,7 @@ func TestOnTheSchemaBefore(t *testing.T) {
 	if err := control.RecordAudit(ctx, acme, "test", "", connector.AuditEntry{Action: "a", Outcome: "ok"}); err != nil {
 		t.Errorf("audit: %v", err)
 	}
-	if list, err := control.Tenant(acme).Audit(ctx, 2); err != nil || len(list) != 2 || list[0].Note != "" {
+	if list, err := control.Tenant(acme).Audit(ctx, connector.AuditFilter{Limit: 2}); err != nil || len(list) != 2 || list[0].Note != "" {
 		t.Errorf("the audit: %+v %v", list, err)
 	}
 	if _, err := control.DriftedGrants(ctx, 10); err != nil {

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"encoding/hex"
 	"fmt"
 	"log/slog"
 	"strconv"
@@ -134,6 +135,7 @@ type scope struct {
 	tenant  tenant.ID
 	tenants []tenant.ID
 	across  string // what of all tenants is seen, by a policy of its own: see the policies
+	state   []byte // the hash of an OAuth2 state, which shows its row
 }
 
 // The scopes across tenants, which patchbay_admin alone may have.
@@ -148,9 +150,9 @@ func (c scope) queue(ctx context.Context, b *pgx.Batch) {
 		ids[i] = id.String()
 	}
 	b.Queue(`SELECT clock_timestamp(), set_config('app.tenant', $1, true), set_config('app.tenants', $2, true),
-		set_config('app.scope', $3, true),
+		set_config('app.scope', $3, true), set_config('app.oauth_state', $5, true),
 		set_config('statement_timeout', coalesce(nullif($4, ''), current_setting('statement_timeout')), true)`,
-		c.tenant.String(), strings.Join(ids, ","), c.across, timeLeft(ctx))
+		c.tenant.String(), strings.Join(ids, ","), c.across, timeLeft(ctx), hex.EncodeToString(c.state))
 }
 
 // timeLeft spells the context's remaining time in milliseconds, "" without a
@@ -210,7 +212,7 @@ func (s *Store) pipelineOnce(ctx context.Context, c scope, at *time.Time, statem
 		b.Queue(st.sql, st.args...)
 	}
 	results := s.pool.SendBatch(ctx, &b)
-	err = results.QueryRow().Scan(at, nil, nil, nil, nil)
+	err = results.QueryRow().Scan(at, nil, nil, nil, nil, nil)
 	*at = at.UTC()
 	for i := 0; err == nil && i < len(statements); i++ {
 		err = collect(results, func(rows pgx.Rows) error {

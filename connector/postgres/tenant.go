@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -13,14 +14,19 @@ import (
 	"github.com/patchbay-dev/patchbay/tenant"
 )
 
-const tenantColumns = `t.id, t.external_id, t.name, t.status, t.no_update, t.revision, t.created_at, t.updated_at`
+const tenantColumns = `t.id, t.external_id, t.name, t.status, t.no_update, t.revision, t.created_at, t.updated_at,
+	(to_jsonb(t) ->> 'purge_at')::timestamptz` // by way of the row, because the schema of the build before has none
 
 func scanTenant(rows pgx.Row) (t connector.Tenant, err error) {
 	var id, status string
 	var external *string
-	err = rows.Scan(&id, &external, &t.Name, &status, &t.NoUpdate, &t.Revision, &t.CreatedAt, &t.UpdatedAt)
+	var purge *time.Time
+	err = rows.Scan(&id, &external, &t.Name, &status, &t.NoUpdate, &t.Revision, &t.CreatedAt, &t.UpdatedAt, &purge)
 	if err != nil {
 		return t, err
+	}
+	if purge != nil {
+		t.PurgeAt = purge.UTC()
 	}
 	t.ExternalID, t.Status = text(external), connector.Status(status)
 	t.CreatedAt, t.UpdatedAt = t.CreatedAt.UTC(), t.UpdatedAt.UTC()
@@ -131,9 +137,10 @@ func scanConnector(rows pgx.Row) (*connector.Connector, error) {
 }
 
 // History implements connector.TenantReader.
-func (r *reader) History(ctx context.Context, id connector.ID) (list []connector.Revision, err error) {
+func (r *reader) History(ctx context.Context, id connector.ID, before int64, limit int) (list []connector.Revision, err error) {
 	err = r.read(ctx, `SELECT h.version, h.revision, h.record::text, h.actor, h.at FROM connector_revisions h
-		WHERE h.tenant_id = $1 AND h.connector_id = $2::uuid ORDER BY h.version DESC`, []any{null(id.String())},
+		WHERE h.tenant_id = $1 AND h.connector_id = $2::uuid AND ($3::bigint = 0 OR h.version < $3::bigint)
+		ORDER BY h.version DESC LIMIT nullif($4::bigint, 0)`, []any{null(id.String()), max(0, before), int64(max(0, limit))},
 		func(rows pgx.Rows) error {
 			var v connector.Revision
 			var record string
@@ -149,20 +156,58 @@ func (r *reader) History(ctx context.Context, id connector.ID) (list []connector
 }
 
 // Audit implements connector.TenantReader.
-func (r *reader) Audit(ctx context.Context, limit int) (list []connector.AuditEntry, err error) {
+func (r *reader) Audit(ctx context.Context, f connector.AuditFilter) (list []connector.AuditEntry, err error) {
+	where, args := narrowAudit(f)
 	// The note is read by way of the row, because the schema of the build before
 	// has none.
-	err = r.read(ctx, `SELECT a.at, a.actor, a.action, a.target, a.outcome, a.request_id, a.fields,
-		coalesce(to_jsonb(a) ->> 'note', '') FROM audit a
-		WHERE a.tenant_id = $1 ORDER BY a.tenant_id DESC, a.id DESC LIMIT $2::bigint`, []any{int64(max(0, limit))},
+	err = r.read(ctx, `SELECT a.id, a.at, a.actor, a.action, a.target, a.outcome, a.request_id, a.fields,
+		coalesce(to_jsonb(a) ->> 'note', '') FROM audit a WHERE a.tenant_id = $1`+where, args,
 		func(rows pgx.Rows) error {
 			var e connector.AuditEntry
-			err := rows.Scan(&e.At, &e.Actor, &e.Action, &e.Target, &e.Outcome, &e.RequestID, &e.Fields, &e.Note)
+			err := rows.Scan(&e.ID, &e.At, &e.Actor, &e.Action, &e.Target, &e.Outcome, &e.RequestID, &e.Fields, &e.Note)
 			e.At = e.At.UTC()
 			list = append(list, e)
 			return err
 		})
 	return list, err
+}
+
+// narrowAudit spells a filter; $1 is the tenant.
+func narrowAudit(f connector.AuditFilter) (where string, args []any) {
+	var b strings.Builder
+	and := func(condition string, value any) {
+		args = append(args, value)
+		fmt.Fprintf(&b, condition, len(args)+1)
+	}
+	for column, value := range map[string]string{"actor": f.Actor, "target": f.Target, "outcome": f.Outcome, "request_id": f.RequestID} {
+		if value != "" {
+			and(" AND a."+column+" = $%d", value)
+		}
+	}
+	if prefix, all := strings.CutSuffix(f.Action, "*"); all {
+		and(" AND starts_with(a.action, $%d)", prefix)
+	} else if f.Action != "" {
+		and(" AND a.action = $%d", f.Action)
+	}
+	if !f.From.IsZero() {
+		and(" AND a.at >= $%d", f.From)
+	}
+	if !f.To.IsZero() {
+		and(" AND a.at < $%d", f.To)
+	}
+	if f.Before > 0 {
+		and(" AND a.id < $%d::bigint", f.Before)
+	}
+	if f.Bound {
+		and(` AND (starts_with(a.action, 'organization.') AND a.target = ANY ($%[1]d::text[])
+			OR starts_with(a.action, 'connector.') AND a.target IN (SELECT c.id::text FROM connectors c
+				WHERE c.tenant_id = $1 AND c.organization_id = ANY ($%[1]d::text[])))`, change.IDs(f.Organizations))
+	}
+	b.WriteString(" ORDER BY a.tenant_id DESC, a.id DESC")
+	if f.Limit > 0 {
+		and(" LIMIT $%d::bigint", int64(f.Limit))
+	}
+	return b.String(), args
 }
 
 // Pinned implements connector.TenantReader.

@@ -57,16 +57,48 @@ func (t *tenantTx) UpdateTenant(ctx context.Context, fn func(*connector.Tenant) 
 	if err := change.CheckTenantUpdate(&old, &next); err != nil {
 		return err
 	}
+	fields := change.TenantFields(&old, &next)
+	if next.PurgeAt.IsZero() && !old.PurgeAt.IsZero() { // before the status, which a purged tenant can't leave
+		if err := t.query(ctx, `UPDATE tenants SET purge_at = NULL WHERE id = $1`, nil, nil); err != nil {
+			return err
+		}
+		old.PurgeAt = time.Time{}
+	}
 	err = t.query(ctx, `UPDATE tenants SET external_id = $2, name = $3, status = $4, no_update = $5,
 		updated_at = clock_timestamp() WHERE id = $1`,
 		[]any{null(next.ExternalID), next.Name, string(next.Status), next.NoUpdate}, nil)
 	if err != nil {
 		return err
 	}
-	if err := t.tx.audit(ctx, t.id, done("tenant.update", t.id.String(), change.TenantFields(&old, &next))); err != nil {
+	if !next.PurgeAt.Equal(old.PurgeAt) { // alone, because the schema of the build before has no such column
+		if err := t.query(ctx, `UPDATE tenants SET purge_at = $2 WHERE id = $1`, []any{instantOrNull(next.PurgeAt)}, nil); err != nil {
+			return err
+		}
+	}
+	if err := t.tx.audit(ctx, t.id, done("tenant.update", t.id.String(), fields)); err != nil {
 		return err
 	}
 	return t.tx.note(ctx, connector.Message{Tenant: t.id, All: true, Status: next.Status != old.Status})
+}
+
+func instantOrNull(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
+}
+
+// Organization implements connector.TenantTx.
+func (t *tenantTx) Organization(ctx context.Context, id tenant.OrganizationID) (o connector.Organization, err error) {
+	err = t.query(ctx, `SELECT `+organizationColumns+` FROM organizations o WHERE o.tenant_id = $1 AND o.id = $2`,
+		[]any{id.String()}, func(rows pgx.Rows) (err error) {
+			o, err = scanOrganization(rows)
+			return err
+		})
+	if err == nil && o.ID.IsZero() {
+		err = fault.New(fault.NotFound, "there is no such organization")
+	}
+	return o, err
 }
 
 // PutOrganization implements connector.TenantTx.

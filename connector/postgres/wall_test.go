@@ -204,6 +204,10 @@ func TestRelayRole(t *testing.T) {
 			VALUES ($1, '\x09', '\x02', 'gone', now() - interval '1 second')`, id.String())
 		as(t, store, id, `INSERT INTO oauth_states (state_hash, tenant_id, connector_id, issuer, subject, redirect_uri, verifier_sealed, expires_at)
 			VALUES (sha256(convert_to($1 || 'gone', 'UTF8')), $1, $2::uuid, 'gone', 's', 'r', '\x03', now() - interval '1 second')`, id.String(), c.String())
+		as(t, store, id, `INSERT INTO audit (tenant_id, at, actor, action, target, outcome)
+			VALUES ($1, now() - interval '401 days', 'old', 'a', 't', 'ok')`, id.String())
+		as(t, store, id, `INSERT INTO audit (tenant_id, at, actor, action, target, outcome)
+			VALUES ($1, now() - interval '31 days', 'older than the wall', 'a', 't', 'ok')`, id.String())
 	}
 	url := login(t, server, owner, "patchbay_relay")
 	for _, table := range tenantTables {
@@ -224,6 +228,7 @@ func TestRelayRole(t *testing.T) {
 			if got, err := column(t, url, "", "DELETE FROM "+table+" RETURNING tenant_id"); err != nil || len(got) != 2 {
 				t.Errorf("clean up %s: %v %v", table, got, err)
 			}
+		case "audit": // below
 		default:
 			if stateOf(err) != statePrivilege {
 				t.Errorf("%s: the relay reads it: %v %v", table, got, err)
@@ -237,6 +242,25 @@ func TestRelayRole(t *testing.T) {
 	}
 	if n, err := relay.SweepOutbox(ctx, 0); err != nil || n == 0 {
 		t.Errorf("sweeps %d: %v", n, err)
+	}
+	// Of the audit it sees what is old, and removes what is older than it was told,
+	// the oldest first, in batches.
+	if got, err := column(t, url, "", "SELECT DISTINCT actor FROM audit ORDER BY 1"); err != nil || !slices.Equal(got, []string{"old", "older than the wall"}) {
+		t.Errorf("audit: %v %v", got, err)
+	}
+	if got, err := column(t, url, "", "DELETE FROM audit WHERE at > now() - interval '30 days' RETURNING actor"); err != nil || len(got) != 0 {
+		t.Errorf("the relay removes young entries: %v %v", got, err)
+	}
+	for _, want := range []int64{1, 1, 0} {
+		if n, err := relay.SweepAudit(ctx, 400*24*time.Hour, 1); err != nil || n != want {
+			t.Errorf("sweeps %d audit entries, want %d: %v", n, want, err)
+		}
+	}
+	for id := range ids {
+		left, err := store.Tenant(id).Audit(ctx, connector.AuditFilter{Actor: "older than the wall"})
+		if err != nil || len(left) != 1 {
+			t.Errorf("%s: %+v, %v", id, left, err)
+		}
 	}
 }
 

@@ -187,7 +187,7 @@ func TestRefusedFiles(t *testing.T) {
 		code fault.Code
 		says string
 	}{
-		{newer, fault.Conflict, "schema version 99, and this program knows up to 2: use a newer one"},
+		{newer, fault.Conflict, "schema version 99, and this program knows up to 3: use a newer one"},
 		{foreign, fault.Conflict, "is not a store file of this program"},
 		{filepath.Join(dir, "folder.db"), fault.Unavailable, "cannot be"},
 		{filepath.Join(dir, "absent", "store.db"), fault.Unavailable, "cannot be made"},

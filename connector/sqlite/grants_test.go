@@ -67,7 +67,7 @@ func TestFileOfTheSchemaBefore(t *testing.T) {
 	if err != nil || row.Owner != "one" || row.Epoch != 4 || !row.Until.Equal(instant(99)) {
 		t.Errorf("%+v %v", row, err)
 	}
-	trail, err := s.Tenant(acme).Audit(t.Context(), 10)
+	trail, err := s.Tenant(acme).Audit(t.Context(), connector.AuditFilter{Limit: 10})
 	if err != nil || len(trail) != 1 || trail[0].Note != "" || trail[0].Fields[0] != "name" {
 		t.Errorf("%+v %v", trail, err)
 	}

@@ -13,14 +13,18 @@ import (
 	"github.com/patchbay-dev/patchbay/tenant"
 )
 
-const tenantColumns = `t.id, t.external_id, t.name, t.status, t.no_update, t.revision, t.created_at, t.updated_at`
+const tenantColumns = `t.id, t.external_id, t.name, t.status, t.no_update, t.revision, t.created_at, t.updated_at, t.purge_at`
 
 func scanTenant(rows *sql.Rows) (t connector.Tenant, err error) {
 	var id string
 	var external sql.NullString
 	var created, updated int64
-	if err = rows.Scan(&id, &external, &t.Name, &t.Status, &t.NoUpdate, &t.Revision, &created, &updated); err != nil {
+	var purge sql.NullInt64
+	if err = rows.Scan(&id, &external, &t.Name, &t.Status, &t.NoUpdate, &t.Revision, &created, &updated, &purge); err != nil {
 		return t, err
+	}
+	if purge.Valid {
+		t.PurgeAt = instant(purge.Int64)
 	}
 	t.ExternalID, t.CreatedAt, t.UpdatedAt = external.String, instant(created), instant(updated)
 	if t.ID, err = tenant.ParseID(id); err != nil {
@@ -127,7 +131,7 @@ func narrow(f connector.Filter) (where string, args []any) {
 }
 
 // History implements connector.TenantReader.
-func (r *reader) History(ctx context.Context, id connector.ID) (list []connector.Revision, err error) {
+func (r *reader) History(ctx context.Context, id connector.ID, before int64, limit int) (list []connector.Revision, err error) {
 	err = r.store.query(ctx, func(rows *sql.Rows) error {
 		var v connector.Revision
 		var text string
@@ -140,26 +144,81 @@ func (r *reader) History(ctx context.Context, id connector.ID) (list []connector
 		list = append(list, v)
 		return err
 	}, `SELECT h.version, h.revision, h.record, h.actor, h.at FROM connector_revisions h
-		WHERE h.tenant_id = ?1 AND h.connector_id = ?2 ORDER BY h.version DESC`, r.tenant.String(), id.String())
+		WHERE h.tenant_id = ?1 AND h.connector_id = ?2 AND (?3 = 0 OR h.version < ?3)
+		ORDER BY h.version DESC LIMIT ?4`, r.tenant.String(), id.String(), max(0, before), orNoLimit(limit))
 	return list, err
 }
 
+// orNoLimit is a LIMIT for SQLite, where a negative one is none.
+func orNoLimit(n int) int {
+	if n <= 0 {
+		return -1
+	}
+	return n
+}
+
 // Audit implements connector.TenantReader.
-func (r *reader) Audit(ctx context.Context, limit int) (list []connector.AuditEntry, err error) {
+func (r *reader) Audit(ctx context.Context, f connector.AuditFilter) (list []connector.AuditEntry, err error) {
+	where, args, err := narrowAudit(f)
+	if err != nil {
+		return nil, err
+	}
 	err = r.store.query(ctx, func(rows *sql.Rows) error {
 		var e connector.AuditEntry
 		var at int64
 		var fields string
-		err := rows.Scan(&at, &e.Actor, &e.Action, &e.Target, &e.Outcome, &e.RequestID, &fields, &e.Note)
+		err := rows.Scan(&e.ID, &at, &e.Actor, &e.Action, &e.Target, &e.Outcome, &e.RequestID, &fields, &e.Note)
 		if err == nil {
 			e.At = instant(at)
 			err = json.Unmarshal([]byte(fields), &e.Fields)
 		}
 		list = append(list, e)
 		return err
-	}, `SELECT a.at, a.actor, a.action, a.target, a.outcome, a.request_id, a.fields, a.note FROM audit a
-		WHERE a.tenant_id = ?1 ORDER BY a.id DESC LIMIT ?2`, r.tenant.String(), max(0, limit))
+	}, `SELECT a.id, a.at, a.actor, a.action, a.target, a.outcome, a.request_id, a.fields, a.note FROM audit a
+		WHERE a.tenant_id = ?1`+where, append([]any{r.tenant.String()}, args...)...)
 	return list, err
+}
+
+// narrowAudit spells a filter; ?1 is the tenant.
+func narrowAudit(f connector.AuditFilter) (where string, args []any, err error) {
+	var b strings.Builder
+	and := func(condition string, value any) {
+		args = append(args, value)
+		fmt.Fprintf(&b, condition, len(args)+1)
+	}
+	for column, value := range map[string]string{"actor": f.Actor, "target": f.Target, "outcome": f.Outcome, "request_id": f.RequestID} {
+		if value != "" {
+			and(" AND a."+column+" = ?%d", value)
+		}
+	}
+	if prefix, all := strings.CutSuffix(f.Action, "*"); all {
+		and(" AND substr(a.action, 1, length(?%[1]d)) = ?%[1]d", prefix)
+	} else if f.Action != "" {
+		and(" AND a.action = ?%d", f.Action)
+	}
+	if !f.From.IsZero() {
+		and(" AND a.at >= ?%d", micros(f.From))
+	}
+	if !f.To.IsZero() {
+		and(" AND a.at < ?%d", micros(f.To))
+	}
+	if f.Before > 0 {
+		and(" AND a.id < ?%d", f.Before)
+	}
+	if f.Bound {
+		ids, err := json.Marshal(change.IDs(f.Organizations))
+		if err != nil {
+			return "", nil, unreadable(err)
+		}
+		and(` AND (substr(a.action, 1, 13) = 'organization.' AND a.target IN (SELECT value FROM json_each(?%[1]d))
+			OR substr(a.action, 1, 10) = 'connector.' AND a.target IN (SELECT c.id FROM connectors c
+				WHERE c.tenant_id = ?1 AND c.organization_id IN (SELECT value FROM json_each(?%[1]d))))`, string(ids))
+	}
+	b.WriteString(" ORDER BY a.id DESC")
+	if f.Limit > 0 {
+		and(" LIMIT ?%d", f.Limit)
+	}
+	return b.String(), args, nil
 }
 
 // Pinned implements connector.TenantReader.

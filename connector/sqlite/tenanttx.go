@@ -62,9 +62,13 @@ func (t *tenantTx) UpdateTenant(ctx context.Context, fn func(*connector.Tenant) 
 	if err := change.CheckTenantUpdate(&old, &next); err != nil {
 		return err
 	}
+	var purge any
+	if !next.PurgeAt.IsZero() {
+		purge = micros(next.PurgeAt)
+	}
 	err = t.exec(ctx, `UPDATE tenants SET external_id = ?2, name = ?3, status = ?4, no_update = ?5,
-		updated_at = max(updated_at, ?6) WHERE id = ?1`,
-		null(next.ExternalID), next.Name, string(next.Status), next.NoUpdate, micros(t.tx.now))
+		updated_at = max(updated_at, ?6), purge_at = ?7 WHERE id = ?1`,
+		null(next.ExternalID), next.Name, string(next.Status), next.NoUpdate, micros(t.tx.now), purge)
 	if err != nil {
 		return err
 	}
@@ -72,6 +76,18 @@ func (t *tenantTx) UpdateTenant(ctx context.Context, fn func(*connector.Tenant) 
 		return err
 	}
 	return t.tx.note(ctx, connector.Message{Tenant: t.id, All: true, Status: next.Status != old.Status})
+}
+
+// Organization implements connector.TenantTx.
+func (t *tenantTx) Organization(ctx context.Context, id tenant.OrganizationID) (o connector.Organization, err error) {
+	n, err := t.query(ctx, func(rows *sql.Rows) (err error) {
+		o, err = scanOrganization(rows)
+		return err
+	}, `SELECT `+organizationColumns+` FROM organizations o WHERE o.tenant_id = ?1 AND o.id = ?2`, id.String())
+	if err == nil && n == 0 {
+		err = fault.New(fault.NotFound, "there is no such organization")
+	}
+	return o, err
 }
 
 // PutOrganization implements connector.TenantTx.

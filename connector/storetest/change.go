@@ -214,7 +214,7 @@ func changeRollsBack(w *world) {
 	orgs, _ := w.store.Tenant(w.a).Organizations(w.ctx())
 	got, err := w.store.Tenant(w.a).Get(w.ctx())
 	w.ok(err, "get")
-	h, err := w.store.Tenant(w.a).History(w.ctx(), own.ID)
+	h, err := w.store.Tenant(w.a).History(w.ctx(), own.ID, 0, 0)
 	w.ok(err, "history")
 	if len(all) != 1 || len(orgs) != 2 || got.Name != "Acme" || got.Revision != rev || len(h) != 1 {
 		w.Errorf("%d connectors, %d organizations, name %q, revision %d (want %d), %d revisions", len(all), len(orgs), got.Name, got.Revision, rev, len(h))

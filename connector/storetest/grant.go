@@ -98,7 +98,7 @@ func grant(w *world) {
 func (w *world) wrote(id connector.ID, fn func(ctx context.Context, tx connector.TenantTx) error) ([]connector.Message, []connector.AuditEntry, connector.Connector) {
 	w.Helper()
 	w.drain()
-	before, err := w.store.Tenant(w.a).Audit(w.ctx(), 1000)
+	before, err := w.store.Tenant(w.a).Audit(w.ctx(), connector.AuditFilter{Limit: 1000})
 	w.ok(err, "audit")
 	rev := w.change(w.a, fn)
 	ms := w.drain()
@@ -107,7 +107,7 @@ func (w *world) wrote(id connector.ID, fn func(ctx context.Context, tx connector
 			w.Errorf("a message of %s at %d, want %d", m.Tenant, m.Revision, rev)
 		}
 	}
-	after, err := w.store.Tenant(w.a).Audit(w.ctx(), 1000)
+	after, err := w.store.Tenant(w.a).Audit(w.ctx(), connector.AuditFilter{Limit: 1000})
 	w.ok(err, "audit")
 	return ms, after[:len(after)-len(before)], w.stored(w.a, id)
 }
@@ -156,7 +156,7 @@ func grantGiven(w *world) {
 		if after.State != connector.StateUntested || after.Version != waiting.Version+1 {
 			w.Errorf("state %q, version %d after %d", after.State, after.Version, waiting.Version)
 		}
-		h, err := w.store.Tenant(w.a).History(w.ctx(), c.ID)
+		h, err := w.store.Tenant(w.a).History(w.ctx(), c.ID, 0, 0)
 		w.ok(err, "history")
 		w.same("history", h[0].Connector, after)
 		row = w.grant(w.a, c.ID)

@@ -108,11 +108,11 @@ func isolationOfReaders(w *world) {
 			return nil
 		},
 		"History": func(ctx context.Context, r connector.TenantReader) error {
-			list, err := r.History(ctx, own.ID)
+			list, err := r.History(ctx, own.ID, 0, 0)
 			return reading(len(list), err)
 		},
 		"Audit": func(ctx context.Context, r connector.TenantReader) error {
-			list, err := r.Audit(ctx, 1000)
+			list, err := r.Audit(ctx, connector.AuditFilter{Limit: 1000})
 			for _, e := range list {
 				if e.Actor == "test:actor" || e.Target == own.ID.String() || e.Target == w.a.String() {
 					return errors.New("a foreign entry")
@@ -142,6 +142,9 @@ func isolationOfReaders(w *world) {
 
 // txCalls is every writing method, aimed at connector c.
 func txCalls(w *world, c connector.Connector) map[string]func(ctx context.Context, tx connector.TenantTx) error {
+	claim := w.claim(1, "of a")
+	_, _, err := w.store.ClaimRequest(w.ctx(), claim, time.Hour)
+	w.ok(err, "claim")
 	calls := map[string]func(ctx context.Context, tx connector.TenantTx) error{
 		"Revision": func(context.Context, connector.TenantTx) error { return nil },
 		"UpdateTenant": func(ctx context.Context, tx connector.TenantTx) error {
@@ -166,6 +169,13 @@ func txCalls(w *world, c connector.Connector) map[string]func(ctx context.Contex
 			return err
 		},
 		"LockConnector": func(ctx context.Context, tx connector.TenantTx) error { return tx.LockConnector(ctx, c.ID) },
+		"Organization": func(ctx context.Context, tx connector.TenantTx) error {
+			_, err := tx.Organization(ctx, w.hq)
+			return err
+		},
+		"SettleRequest": func(ctx context.Context, tx connector.TenantTx) error {
+			return tx.SettleRequest(ctx, claim, connector.RequestOutcome{}, time.Hour)
+		},
 		"Grant": func(ctx context.Context, tx connector.TenantTx) error {
 			row, err := tx.Grant(ctx, c.ID)
 			if err == nil && row.Status != connector.GrantNone {
@@ -192,7 +202,7 @@ func isolationOfTx(w *world) {
 	w.ok(err, "organizations")
 	before, err := w.store.Tenant(w.a).Get(w.ctx())
 	w.ok(err, "get")
-	trail, err := w.store.Tenant(w.a).Audit(w.ctx(), 1000)
+	trail, err := w.store.Tenant(w.a).Audit(w.ctx(), connector.AuditFilter{Limit: 1000})
 	w.ok(err, "audit")
 	calls := txCalls(w, own)
 	names := slices.Sorted(maps.Keys(calls))
@@ -203,6 +213,8 @@ func isolationOfTx(w *world) {
 		switch name {
 		case "Update", "LockConnector", "PutGrant", "DeleteGrant":
 			w.code(err, fault.NotFound, name)
+		case "SettleRequest":
+			w.code(err, fault.Conflict, name)
 		case "Insert": // whether an id is free in another tenant is the store's to say
 		default:
 			w.ok(err, name)
@@ -218,7 +230,7 @@ func isolationOfTx(w *world) {
 		if after != before || !reflect.DeepEqual(orgs, gotOrgs) {
 			w.Errorf("%s: tenant a is %+v with %+v", name, after, gotOrgs)
 		}
-		got, err := w.store.Tenant(w.a).Audit(w.ctx(), 1000)
+		got, err := w.store.Tenant(w.a).Audit(w.ctx(), connector.AuditFilter{Limit: 1000})
 		w.ok(err, "audit")
 		if !reflect.DeepEqual(got, trail) {
 			w.Errorf("%s: tenant a's trail has %+v", name, got[0])
@@ -236,11 +248,30 @@ func storeCalls(w *world, id connector.ID) map[string]func(ctx context.Context) 
 		"Get":           func(ctx context.Context) error { _, err := r.Get(ctx); return err },
 		"Organizations": func(ctx context.Context) error { _, err := r.Organizations(ctx); return err },
 		"List":          func(ctx context.Context) error { _, err := r.List(ctx, connector.Filter{}); return err },
-		"History":       func(ctx context.Context) error { _, err := r.History(ctx, id); return err },
-		"Audit":         func(ctx context.Context) error { _, err := r.Audit(ctx, 10); return err },
+		"History":       func(ctx context.Context) error { _, err := r.History(ctx, id, 0, 0); return err },
+		"Audit":         func(ctx context.Context) error { _, err := r.Audit(ctx, connector.AuditFilter{Limit: 10}); return err },
 		"Pinned":        func(ctx context.Context) error { _, err := r.Pinned(ctx, id, pinOne); return err },
 		"Revisions":     func(ctx context.Context) error { _, err := w.store.Revisions(ctx, []tenant.ID{w.a}); return err },
 		"Tenants":       func(ctx context.Context) error { _, err := w.store.Tenants(ctx); return err },
+		"ClaimRequest": func(ctx context.Context) error {
+			_, _, err := w.store.ClaimRequest(ctx, w.claim(1, "x"), time.Hour)
+			return err
+		},
+		"FreeRequest":   func(ctx context.Context) error { return w.store.FreeRequest(ctx, w.claim(1, "x")) },
+		"SweepRequests": func(ctx context.Context) error { _, err := w.store.SweepRequests(ctx); return err },
+		"SweepAudit":    func(ctx context.Context) error { _, err := w.store.SweepAudit(ctx, 400*24*time.Hour, 1); return err },
+		"PutConsent": func(ctx context.Context) error {
+			return w.store.PutConsent(ctx, w.consent(connector.Connector{ID: id}, 1, time.Hour))
+		},
+		"Consent": func(ctx context.Context) error { _, err := w.store.Consent(ctx, hash(1)); return err },
+		"AnswerConsent": func(ctx context.Context) error {
+			return w.store.AnswerConsent(ctx, hash(1), hash(2), nil, []byte("c"), time.Hour)
+		},
+		"TakeConsent": func(ctx context.Context) error {
+			_, err := w.store.TakeConsent(ctx, w.a, id, hash(2), "i", "s")
+			return err
+		},
+		"SweepConsents": func(ctx context.Context) error { _, err := w.store.SweepConsents(ctx); return err },
 		"Change": func(ctx context.Context) error {
 			_, err := w.store.Change(ctx, connector.Change{Tenants: []tenant.ID{w.a}, Actor: "test"}, func(ctx context.Context, tx connector.Tx) error {
 				return tx.Tenant(w.a).Insert(ctx, draft(w.hq, providers.Storage))

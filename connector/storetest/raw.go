@@ -215,7 +215,7 @@ func ownership(w *world) {
 	if v, ok := got.Params["list"].Value.([]any); !ok || len(v) != 1 || v[0] != "two" {
 		w.Errorf("stored %v", got.Params["list"].Value)
 	}
-	trail, err := w.store.Tenant(w.a).Audit(w.ctx(), 1)
+	trail, err := w.store.Tenant(w.a).Audit(w.ctx(), connector.AuditFilter{Limit: 1})
 	w.ok(err, "audit")
 	if len(trail) != 1 || len(trail[0].Fields) != 1 || trail[0].Fields[0] != "params.list" {
 		w.Errorf("an edit in place is not seen as a change: %+v", trail)

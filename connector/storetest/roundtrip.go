@@ -153,7 +153,7 @@ func roundTripValues(w *world) {
 	if len(got.Params) != len(c.Params) {
 		w.Errorf("%d params, want %d", len(got.Params), len(c.Params))
 	}
-	h, err := w.store.Tenant(w.a).History(w.ctx(), c.ID)
+	h, err := w.store.Tenant(w.a).History(w.ctx(), c.ID, 0, 0)
 	w.ok(err, "history")
 	if len(h) != 1 {
 		w.Fatalf("%d revisions, want 1", len(h))
@@ -205,12 +205,12 @@ func cleared(w *world) {
 	if len(got.Params) != 2 || got.Params["port"].Value != nil || got.Params["port"].Imported != int64(587) {
 		w.Errorf("cleared: %+v", got.Params)
 	}
-	trail, err := w.store.Tenant(w.a).Audit(w.ctx(), 1)
+	trail, err := w.store.Tenant(w.a).Audit(w.ctx(), connector.AuditFilter{Limit: 1})
 	w.ok(err, "audit")
 	if len(trail) != 1 || !slices.Equal(trail[0].Fields, []string{"params.port"}) {
 		w.Errorf("the audit says %+v", trail)
 	}
-	h, err := w.store.Tenant(w.a).History(w.ctx(), got.ID)
+	h, err := w.store.Tenant(w.a).History(w.ctx(), got.ID, 0, 0)
 	w.ok(err, "history")
 	w.same("history", h[0].Connector, got)
 	// Whoever resolves sees nothing of it.

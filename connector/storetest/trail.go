@@ -29,7 +29,7 @@ func history(w *world) {
 	third := w.stored(w.a, first.ID)
 	fourth := w.update(w.a, third, func(c *connector.Connector) { c.DeletedAt = moment })
 	w.insert(w.a, draft(w.hq, providers.Storage))
-	h, err := w.store.Tenant(w.a).History(w.ctx(), first.ID)
+	h, err := w.store.Tenant(w.a).History(w.ctx(), first.ID, 0, 0)
 	w.ok(err, "history")
 	if len(h) != 4 {
 		w.Fatalf("%d revisions, want one per write: 4", len(h))
@@ -52,7 +52,7 @@ func history(w *world) {
 	if h[3].Connector.Secrets["access_key_id"].Version != 1 || h[2].Connector.Secrets["access_key_id"].Version != 2 || h[3].Connector.Pin != pinOne {
 		w.Error("a revision lost its secret versions or its pin")
 	}
-	h, err = w.store.Tenant(w.a).History(w.ctx(), connector.NewID())
+	h, err = w.store.Tenant(w.a).History(w.ctx(), connector.NewID(), 0, 0)
 	if err != nil || len(h) != 0 {
 		w.Errorf("history of an unknown connector: %v, %v", h, err)
 	}
@@ -74,13 +74,13 @@ func audit(w *world) {
 		_, err := tx.ClearDefault(ctx, w.hq, providers.Storage)
 		return err
 	})
-	before, err := w.store.Tenant(w.a).Audit(w.ctx(), 1000)
+	before, err := w.store.Tenant(w.a).Audit(w.ctx(), connector.AuditFilter{Limit: 1000})
 	w.ok(err, "audit")
 	_, _ = w.try(w.a, func(ctx context.Context, tx connector.TenantTx) error {
 		_ = tx.Insert(ctx, draft(w.hq, providers.Storage))
 		return errBoom
 	})
-	entries, err := w.store.Tenant(w.a).Audit(w.ctx(), 1000)
+	entries, err := w.store.Tenant(w.a).Audit(w.ctx(), connector.AuditFilter{Limit: 1000})
 	w.ok(err, "audit")
 	if len(entries) != len(before) {
 		w.Errorf("a rollback left %d entries", len(entries)-len(before))
@@ -107,12 +107,12 @@ func audit(w *world) {
 	if text, _ := json.Marshal(entries); strings.Contains(string(text), "canary") || strings.Contains(string(text), "acme-prod") {
 		w.Errorf("an audit entry holds a value: %s", text)
 	}
-	two, err := w.store.Tenant(w.a).Audit(w.ctx(), 2)
+	two, err := w.store.Tenant(w.a).Audit(w.ctx(), connector.AuditFilter{Limit: 2})
 	w.ok(err, "audit")
 	if len(two) != 2 || two[0].Target != entries[0].Target || two[1].Action != entries[1].Action {
 		w.Errorf("limited: %+v", two)
 	}
-	other, err := w.store.Tenant(w.b).Audit(w.ctx(), 1000)
+	other, err := w.store.Tenant(w.b).Audit(w.ctx(), connector.AuditFilter{Limit: 1000})
 	w.ok(err, "audit")
 	for _, e := range other {
 		if e.Actor == "test:actor" {
@@ -123,7 +123,7 @@ func audit(w *world) {
 	_, err = w.store.Change(w.ctx(), connector.Change{Create: []connector.Tenant{{ID: unknown, Name: "New", Status: connector.StatusReady}}, Actor: "cli:import"},
 		func(context.Context, connector.Tx) error { return nil })
 	w.ok(err, "create")
-	entries, err = w.store.Tenant(unknown).Audit(w.ctx(), 10)
+	entries, err = w.store.Tenant(unknown).Audit(w.ctx(), connector.AuditFilter{Limit: 10})
 	w.ok(err, "audit")
 	if len(entries) != 1 || entries[0].Action != "tenant.create" || entries[0].Actor != "cli:import" || entries[0].RequestID != "" {
 		w.Errorf("a creation leaves %+v", entries)
@@ -174,10 +174,10 @@ func auditAlone(w *world) {
 	if ms := w.drain(); len(ms) != 0 {
 		w.Errorf("an entry leaves messages: %v", ms)
 	}
-	got, err := w.store.Tenant(w.a).Audit(w.ctx(), 2)
+	got, err := w.store.Tenant(w.a).Audit(w.ctx(), connector.AuditFilter{Limit: 2})
 	w.ok(err, "audit")
 	want := denied
-	want.Actor, want.RequestID, want.At = "iss|sub", "req-9", got[1].At
+	want.Actor, want.RequestID, want.At, want.ID = "iss|sub", "req-9", got[1].At, got[1].ID
 	if !reflect.DeepEqual(got[1], want) || time.Since(got[1].At).Abs() > time.Minute || got[1].At.Location() != time.UTC {
 		w.Errorf("got %+v, want %+v", got[1], want)
 	}
@@ -200,7 +200,7 @@ func auditAlone(w *world) {
 		w.Errorf("got %v", err)
 	}
 	w.ok(both(nil), "audit in a change")
-	all, err := w.store.Tenant(w.a).Audit(w.ctx(), 1000)
+	all, err := w.store.Tenant(w.a).Audit(w.ctx(), connector.AuditFilter{Limit: 1000})
 	w.ok(err, "audit")
 	if e := all[0]; e.Note != note.Note || e.Actor != "test:actor" || e.RequestID != "req-1" || all[1].Action != "connector.test" {
 		w.Errorf("after a change: %+v, %+v", e, all[1])
@@ -222,7 +222,7 @@ func auditAlone(w *world) {
 	note.Note = ""
 	w.code(w.store.RecordAudit(w.ctx(), unknown, "test", "", note), fault.NotFound, "a missing tenant, without a reason")
 	for _, t := range []tenant.ID{w.b, unknown} {
-		list, err := w.store.Tenant(t).Audit(w.ctx(), 1000)
+		list, err := w.store.Tenant(t).Audit(w.ctx(), connector.AuditFilter{Limit: 1000})
 		w.ok(err, "audit")
 		for _, e := range list {
 			if e.Note != "" || e.Target == c.ID.String() {

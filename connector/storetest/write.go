@@ -361,7 +361,7 @@ func recordTest(w *world) {
 	if ms := w.drain(); len(ms) != 0 {
 		w.Errorf("a test leaves messages: %v", ms)
 	}
-	h, err := w.store.Tenant(w.a).History(w.ctx(), c.ID)
+	h, err := w.store.Tenant(w.a).History(w.ctx(), c.ID, 0, 0)
 	w.ok(err, "history")
 	if len(h) != 1 {
 		w.Errorf("%d revisions after a test, want 1", len(h))

@@ -3,6 +3,7 @@ package change
 import (
 	"github.com/patchbay-dev/patchbay/connector"
 	"github.com/patchbay-dev/patchbay/internal/fault"
+	"github.com/patchbay-dev/patchbay/tenant"
 )
 
 // CheckTenant tells whether a tenant can be written.
@@ -14,6 +15,9 @@ func CheckTenantUpdate(old, next *connector.Tenant) error {
 	if next.ID != old.ID {
 		return fault.New(fault.InvalidArgument, "a tenant's id never changes")
 	}
+	if !next.PurgeAt.IsZero() && next.Status != connector.StatusSuspended {
+		return fault.New(fault.InvalidArgument, "a deleted tenant is suspended: resume it first")
+	}
 	return CheckTenant(next)
 }
 
@@ -24,6 +28,7 @@ func TenantFields(old, next *connector.Tenant) []string {
 	f.add("name", next.Name != old.Name)
 	f.add("status", next.Status != old.Status)
 	f.add("noupdate", next.NoUpdate != old.NoUpdate)
+	f.add("purge_at", !next.PurgeAt.Equal(old.PurgeAt))
 	return f
 }
 
@@ -44,4 +49,13 @@ func OrganizationFields(old, o *connector.Organization) []string {
 	f.add("active", old == nil || o.Active != old.Active)
 	f.add("noupdate", old == nil || o.NoUpdate != old.NoUpdate)
 	return f
+}
+
+// IDs spells organizations for a statement.
+func IDs(organizations []tenant.OrganizationID) []string {
+	out := make([]string, len(organizations))
+	for i, o := range organizations {
+		out[i] = o.String()
+	}
+	return out
 }
