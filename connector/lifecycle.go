@@ -261,6 +261,9 @@ func (w *work) commit(ctx context.Context, v verb) (Written, error) {
 				return err
 			}
 		}
+		if err := w.claim.settle(ctx, tx, w.next.ID.String()); err != nil {
+			return err
+		}
 		return w.audit(ctx, tx, v, fields, replacement)
 	})
 	if err != nil {

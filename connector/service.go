@@ -37,6 +37,8 @@ type ServiceOptions struct {
 	// the defaults are 30 and 4.
 	TestsPerMinute int
 	TestsInFlight  int
+	// TenantGrace is how long a deleted tenant can be resumed; default 30 days.
+	TenantGrace time.Duration
 }
 
 // Service is the lifecycle of connectors, whatever calls it: every rule about who
@@ -70,6 +72,9 @@ func NewService(o ServiceOptions) (*Service, error) {
 	}
 	if o.TestsPerMinute <= 0 {
 		o.TestsPerMinute = 30
+	}
+	if o.TenantGrace <= 0 {
+		o.TenantGrace = 30 * 24 * time.Hour
 	}
 	if o.TestsInFlight <= 0 {
 		o.TestsInFlight = 4
@@ -376,6 +381,9 @@ const (
 	actionTestDraft  = "connector.test_draft"
 	actionReveal     = "connector.secrets_read"
 	actionRevoke     = "connector.grant_revoke"
+
+	actionOrganizationCreate = "organization.create"
+	actionOrganizationUpdate = "organization.update"
 )
 
 const outcomeOK = "ok"

@@ -125,11 +125,16 @@ func (s *Service) organization(ctx context.Context, sc Scope, org tenant.Organiz
 
 // Create makes a connector, inactive unless the draft asks otherwise. An inactive
 // one may lack what is required: it is a draft then, which can't be activated.
-// Errors: fault.Conflict when it is to be active and its test fails.
+// Errors: fault.Conflict when it is to be active and its test fails, and while the
+// request of Once is under way; fault.InvalidArgument when that stands for another.
 func (s *Service) Create(ctx context.Context, sc Scope, d Draft) (Written, error) {
 	if err := s.admit(ctx, sc); err != nil {
 		return Written{}, err
 	}
+	return s.once(ctx, sc, d.Once, func(claim *Claim) (Written, error) { return s.create(ctx, sc, d, claim) })
+}
+
+func (s *Service) create(ctx context.Context, sc Scope, d Draft, claim *Claim) (Written, error) {
 	if err := s.organization(ctx, sc, d.Organization); err != nil {
 		return Written{}, s.refused(ctx, sc, actionCreate, d.Organization.String(), nil, err)
 	}
@@ -137,6 +142,7 @@ func (s *Service) Create(ctx context.Context, sc Scope, d Draft) (Written, error
 	if err != nil {
 		return Written{}, err
 	}
+	w.claim = claim
 	vs := checkName(d.Name)
 	if d.Default && d.Active != nil && !*d.Active {
 		vs = append(vs, fault.Violation{Pointer: "/is_default", Code: "conflict", Message: "a default is active"})
@@ -313,10 +319,13 @@ type CloneOptions struct {
 // another organization within the scope. The copy is inactive and untested, and
 // has no grant: a consent is given to one connector.
 func (s *Service) Clone(ctx context.Context, sc Scope, id ID, o CloneOptions) (Written, error) {
-	name, org := o.Name, o.Organization
 	if err := s.admit(ctx, sc); err != nil {
 		return Written{}, err
 	}
+	return s.once(ctx, sc, o.Once, func(claim *Claim) (Written, error) { return s.clone(ctx, sc, id, o.Name, o.Organization, claim) })
+}
+
+func (s *Service) clone(ctx context.Context, sc Scope, id ID, name string, org tenant.OrganizationID, claim *Claim) (Written, error) {
 	c, err := s.find(ctx, sc, id, false)
 	if err != nil {
 		return Written{}, err
@@ -340,6 +349,7 @@ func (s *Service) Clone(ctx context.Context, sc Scope, id ID, o CloneOptions) (W
 	if err != nil {
 		return Written{}, err
 	}
+	w.claim = claim
 	if err := join(checkName(name), w.edit(ctx, input{params: in.Params, secrets: in.Secrets, replace: true})); err != nil {
 		return Written{}, err
 	}

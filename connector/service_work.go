@@ -18,6 +18,7 @@ type work struct {
 	sc       Scope
 	provider providers.Provider // nil: the kind is not part of this build
 	fresh    bool               // there is no old one
+	claim    *Claim             // of the request that is to be settled with it; nil: none
 	old      Connector
 	next     Connector
 

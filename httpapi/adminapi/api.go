@@ -81,6 +81,9 @@ func Mount(app *fiber.App, o Options) (*API, error) {
 	a.dataFiles()
 	a.lifecycle()
 	a.connectors()
+	a.organizations()
+	a.audit()
+	a.tenants()
 	if err := a.finish(); err != nil {
 		return nil, err
 	}

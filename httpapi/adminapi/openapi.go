@@ -39,6 +39,9 @@ func (a *API) config() huma.Config {
 				{Name: tagConnectors, Description: "What is stored: create, read, change, delete, history."},
 				{Name: tagLifecycle, Description: "What becomes of it: test, activate, default, restore, copy."},
 				{Name: tagFiles, Description: "The whole tenant as XML or YAML."},
+				{Name: tagOrganizations, Description: "Organizations of the tenant."},
+				{Name: tagAudit, Description: "Who did what, when; names of what changed, never values."},
+				{Name: tagTenants, Description: "For the platform's operator."},
 				{Name: tagKinds, Description: "The kinds of connectors and their schemas."},
 			},
 			Components: &huma.Components{
