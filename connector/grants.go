@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/patchbay-dev/patchbay/internal/secret"
 	"github.com/patchbay-dev/patchbay/providers"
 	"github.com/patchbay-dev/patchbay/tenant"
 )
@@ -92,4 +93,19 @@ type Tokens interface {
 	// forgets its tokens. The stored grant is the caller's to remove.
 	// Errors: fault.Unavailable; none when there is nothing to revoke.
 	Revoke(ctx context.Context, ref GrantRef, app providers.OAuthApp) error
+}
+
+// Grantor is what a control plane needs beside: it makes grants of consents.
+type Grantor interface {
+	Tokens
+	// NewVerifier returns a PKCE code verifier, which is secret.
+	NewVerifier() secret.Value
+	// ConsentURL is where a user consents to app. state comes back to redirectURL.
+	ConsentURL(app providers.OAuthApp, redirectURL, state string, verifier secret.Value) string
+	// Connect redeems the code of a consent and stores the grant, whose new version it
+	// returns. A code is good for one try. What the issuer gave is stored also when ctx
+	// ends meanwhile.
+	// Errors: *providers.TokenError for what the issuer said; fault.Unavailable when
+	// the grant could not be stored.
+	Connect(ctx context.Context, ref GrantRef, app providers.OAuthApp, code, verifier secret.Value, redirectURL string) (int64, error)
 }

@@ -216,6 +216,29 @@ type mint struct {
 	refs    []connector.GrantRef
 	revoked []connector.GrantRef
 	away    error // of Revoke
+	codes   []string
+	refuses error // of Connect
+	version int64 // of the last grant
+}
+
+func (m *mint) NewVerifier() secret.Value { return hidden("verifier") }
+
+func (m *mint) ConsentURL(app providers.OAuthApp, redirectURL, state string, _ secret.Value) string {
+	return app.AuthURL + "?client_id=" + app.ClientID + "&redirect_uri=" + redirectURL + "&state=" + state
+}
+
+func (m *mint) Connect(_ context.Context, _ connector.GrantRef, _ providers.OAuthApp, code, verifier secret.Value, redirectURL string) (int64, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.refuses != nil {
+		return 0, m.refuses
+	}
+	if !verifier.Equal(hidden("verifier")) {
+		return 0, errBoom
+	}
+	m.codes = append(m.codes, code.Reveal()+" "+redirectURL)
+	m.version++
+	return m.version, nil
 }
 
 func (m *mint) Source(ref connector.GrantRef, app providers.OAuthApp) providers.TokenSource {

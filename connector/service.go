@@ -29,8 +29,8 @@ type ServiceOptions struct {
 	Kinds   *providers.Registry // bound: tests of unbound kinds say that they have no network
 	NewPin  func() Pin          // returns a pin that was never used
 	// Tokens gives OAuth2 kinds their tokens; nil: their tests say that there are
-	// none in this process.
-	Tokens Tokens
+	// none in this process, and no account is connected in it.
+	Tokens Grantor
 	Log    *slog.Logger     // nil discards
 	Now    func() time.Time // nil is time.Now
 	// TestsPerMinute and TestsInFlight bound the connection tests of one tenant;
@@ -95,6 +95,9 @@ type Scope struct {
 	Platform bool
 	Actor    string // for audit and history; not empty
 	Request  string // request id; "" when there is none
+	// Issuer and Subject are the user's, whom a consent is bound to; "" when nobody
+	// signed in.
+	Issuer, Subject string
 }
 
 // ScopeOf is the scope of a verified token.
@@ -102,6 +105,7 @@ func ScopeOf(env *tenant.Env, request string) Scope {
 	return Scope{
 		Tenant: env.Tenant(), AllOrganizations: env.AllOrganizations(), Organizations: env.Organizations(),
 		Actor: strings.TrimSpace(env.Issuer() + " " + env.Subject()), Request: request,
+		Issuer: env.Issuer(), Subject: env.Subject(),
 	}
 }
 
@@ -381,6 +385,8 @@ const (
 	actionTestDraft  = "connector.test_draft"
 	actionReveal     = "connector.secrets_read"
 	actionRevoke     = "connector.grant_revoke"
+	actionConsent    = "connector.oauth_start"
+	actionConnect    = "connector.oauth_complete"
 
 	actionOrganizationCreate = "organization.create"
 	actionOrganizationUpdate = "organization.update"

@@ -19,6 +19,7 @@ import (
 const (
 	metaPermission = "permission" // tenant.Permission; an operation without one is public
 	metaTimeout    = "timeout"    // time.Duration
+	metaAnyQuery   = "any_query"  // true: somebody else's redirect brings what it likes
 )
 
 // enter is before every operation: who asks, whether they may, how often, and
@@ -117,6 +118,9 @@ func (k *call) scopeOf() (connector.Scope, error) {
 // checkParameters refuses what huma overlooks: unknown and repeated query
 // parameters, of which one reader takes the first and another the last.
 func (k *call) checkParameters() error {
+	if k.op.Metadata[metaAnyQuery] == true {
+		return nil
+	}
 	var known []string
 	for _, p := range k.op.Parameters {
 		if p.In == "query" {

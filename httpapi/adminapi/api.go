@@ -79,6 +79,7 @@ func Mount(app *fiber.App, o Options) (*API, error) {
 	// Paths with a fixed last part come before those where it is an id.
 	a.kinds()
 	a.dataFiles()
+	a.oauth()
 	a.lifecycle()
 	a.connectors()
 	a.organizations()

@@ -38,6 +38,7 @@ func (a *API) config() huma.Config {
 			Tags: []*huma.Tag{
 				{Name: tagConnectors, Description: "What is stored: create, read, change, delete, history."},
 				{Name: tagLifecycle, Description: "What becomes of it: test, activate, default, restore, copy."},
+				{Name: tagOAuth, Description: "A user's consent, for kinds that act as their account."},
 				{Name: tagFiles, Description: "The whole tenant as XML or YAML."},
 				{Name: tagOrganizations, Description: "Organizations of the tenant."},
 				{Name: tagAudit, Description: "Who did what, when; names of what changed, never values."},
@@ -92,6 +93,9 @@ func (a *API) finish() error {
 	if s := schemas["Connector"]; s != nil {
 		s.Properties["last_test"] = nullable(s.Properties["last_test"])
 		a.perKind(schemas, s)
+	}
+	if s := schemas["Connected"]; s != nil {
+		s.Properties["test"] = nullable(s.Properties["test"])
 	}
 	if s := schemas["Resolution"]; s != nil {
 		s.Properties["problem"] = nullable(s.Properties["problem"])

@@ -111,6 +111,8 @@ func ref[T any](v T, set bool) *T {
 	return &v
 }
 
+func typeOf[T any]() reflect.Type { return reflect.TypeFor[T]() }
+
 func idText(o tenant.OrganizationID) *string { return ref(o.String(), !o.IsZero()) }
 
 // shape is c as reads show it.

@@ -3,9 +3,11 @@ package oauth
 import (
 	"context"
 	"net/url"
+	"time"
 
 	"golang.org/x/oauth2"
 
+	"github.com/patchbay-dev/patchbay/connector"
 	"github.com/patchbay-dev/patchbay/internal/fault"
 	"github.com/patchbay-dev/patchbay/internal/secret"
 	"github.com/patchbay-dev/patchbay/providers"
@@ -14,6 +16,46 @@ import (
 // NewVerifier returns a PKCE code verifier (RFC 7636 section 4.1): 32 random bytes.
 // It is kept, secret, until the code comes back.
 func NewVerifier() secret.Value { return secret.New(oauth2.GenerateVerifier()) }
+
+// NewVerifier implements connector.Grantor.
+func (m *Manager) NewVerifier() secret.Value { return NewVerifier() }
+
+// ConsentURL implements connector.Grantor.
+func (m *Manager) ConsentURL(app providers.OAuthApp, redirectURL, state string, verifier secret.Value) string {
+	return AuthCodeURL(app, redirectURL, state, verifier)
+}
+
+// connectBudget is how long what an issuer gave is tried to be stored.
+const connectBudget = 20 * time.Second
+
+// Connect implements connector.Grantor. The consent of now wins over whatever a
+// refresh of the grant before it stores meanwhile.
+func (m *Manager) Connect(ctx context.Context, ref connector.GrantRef, app providers.OAuthApp, code, verifier secret.Value, redirectURL string) (int64, error) {
+	values, _, err := m.Exchange(ctx, app, code, verifier, redirectURL)
+	if err != nil {
+		return 0, err
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), connectBudget)
+	defer cancel()
+	for {
+		present, err := m.o.Grants.ReadGrant(ctx, ref.Tenant, ref.Connector)
+		if err != nil {
+			return 0, unstored(err)
+		}
+		version, err := m.o.Grants.WriteGrant(ctx, ref.Tenant, ref.Connector, values, present.Version)
+		switch {
+		case err == nil:
+			m.provenAt.Store(m.o.Clock().UnixNano())
+			return version, nil
+		case fault.CodeOf(err) != fault.Conflict:
+			return 0, unstored(err)
+		}
+	}
+}
+
+func unstored(err error) error {
+	return fault.New(fault.Unavailable, "the account was connected, but the grant could not be stored: connect it again").WithCause(err)
+}
 
 // AuthCodeURL is where a user consents to app (RFC 6749 section 4.1.1). state comes
 // back with the code, to redirectURL; the challenge is S256 of the verifier.

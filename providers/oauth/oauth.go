@@ -120,7 +120,7 @@ type Manager struct {
 	Stats Stats
 }
 
-var _ connector.Tokens = (*Manager)(nil)
+var _ connector.Grantor = (*Manager)(nil)
 
 // The bounds of single calls to our own stores.
 const (

@@ -131,7 +131,7 @@ const driftEvery = 5 * time.Second
 
 // newService is the one Service of a control plane: the API, housekeeping and the
 // limits on tests share it. kinds are bound.
-func newService(store connector.Store, secrets connector.Secrets, kinds *providers.Registry, tokens connector.Tokens, log *slog.Logger) (*connector.Service, error) {
+func newService(store connector.Store, secrets connector.Secrets, kinds *providers.Registry, tokens connector.Grantor, log *slog.Logger) (*connector.Service, error) {
 	return connector.NewService(connector.ServiceOptions{
 		Store: store, Secrets: secrets, Kinds: kinds, NewPin: vault.NewPin, Tokens: tokens, Log: log,
 	})

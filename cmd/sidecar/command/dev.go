@@ -257,6 +257,9 @@ func runDev(ctx context.Context, s streams, env environment, cfg *config.Config,
 	}
 	p.lifecycle(e.store, svc, false)
 	p.background("control", ctl.run)
+	if cfg.Admin.PublicURL == "" { // this laptop's browser calls it so
+		cfg.Admin.PublicURL = "http://" + callable(admin.Addr().String())
+	}
 	control, err := httpapi.NewAdmin(httpapi.AdminOptions{
 		JWKS: issuer.JWKS, CheckHost: true, AllowedHosts: cfg.Local.AllowedHosts,
 		API: adminOptions(cfg, p.verifier, svc, newImporter(e.store, e.secrets, bound, nil), bound, p),

@@ -34,7 +34,7 @@ type program struct {
 	announce func() error                      // called when everything is about to serve
 	draining atomic.Bool
 	metrics  *obs.Registry // what its probes show
-	minted   connector.Tokens
+	minted   connector.Grantor
 	verifier *tenant.Verifier // of a data plane
 }
 
@@ -201,7 +201,7 @@ func newPlane(o planeOptions) (*program, error) {
 		maxStale[providers.Category(name)] = d
 	}
 	var manager *oauth.Manager
-	var tokens connector.Tokens // stays nil, and not a nil Manager, without parts
+	var tokens connector.Grantor // stays nil, and not a nil Manager, without parts
 	if o.tokens != nil {
 		if manager, err = p.tokens(*o.tokens); err != nil {
 			return nil, err
