@@ -154,6 +154,12 @@ func (p *program) lifecycle(store connector.Store, svc *connector.Service, tests
 	p.background("grants", drift.Run)
 	p.metrics.CounterFunc("grants_aligned_total", "Connectors whose state was brought in line with their grant.", drift.Aligned.Load)
 	p.metrics.CounterFunc("grant_drift_failures_total", "Passes over drifted grants that did not reach their end.", drift.Failures.Load)
+	expiry := housekeeping.NewExpiry(housekeeping.ExpiryOptions{Store: store, Log: p.log})
+	p.background("expiry", expiry.Run)
+	p.metrics.CounterFunc("idempotency_keys_swept_total", "Idempotency keys past their end that were deleted.", expiry.Requests.Load)
+	p.metrics.CounterFunc("consents_swept_total", "OAuth2 consents past their end that were deleted.", expiry.Consents.Load)
+	p.metrics.CounterFunc("audit_swept_total", "Audit entries past their retention that were deleted.", expiry.Audit.Load)
+	p.metrics.CounterFunc("expiry_failures_total", "Passes over what has ended that did not reach their end.", expiry.Failures.Load)
 	if !tests {
 		return
 	}
