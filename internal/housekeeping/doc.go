@@ -2,7 +2,8 @@
 // removes what nothing refers to any more: secret bundles that no connector and no
 // revision of one pins (DESIGN 7). A [Retester] tests active connectors now and
 // then and tells a vendor's outage from a tenant's fault. A [Drift] brings the
-// states of connectors in line with their OAuth2 grants.
+// states of connectors in line with their OAuth2 grants. An [Expiry] deletes what
+// has come to its end: idempotency keys, consents, old audit entries.
 //
 // What flows through it: the paths that a vault.Store lists, judged by what a
 // connector.Store says under the connector's lock; and connectors and grants, which
