@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"cmp"
 	"context"
 	"net"
 	"time"
@@ -24,6 +25,8 @@ type AdminOptions struct {
 	AllowedHosts []string // with CheckHost, beside localhost
 	// API is the admin API; nil serves none.
 	API *adminapi.Options
+
+	timeouts timeouts // zero ones are the defaults
 }
 
 // Admin is the control plane's HTTP surface.
@@ -45,7 +48,10 @@ func NewAdmin(o AdminOptions) (*Admin, error) {
 		// What a handler reads of a request lives on in tests that outlast it.
 		Immutable:      true,
 		ReadBufferSize: headerLimit, BodyLimit: adminapi.MaxBody,
-		ReadTimeout: 30 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute,
+		// A request is read whole within its time: a client that sends a byte now and
+		// then gains nothing.
+		ReadTimeout: cmp.Or(o.timeouts.read, 30*time.Second), WriteTimeout: cmp.Or(o.timeouts.write, 30*time.Second),
+		IdleTimeout: cmp.Or(o.timeouts.idle, 2*time.Minute),
 		ErrorHandler: func(c *fiber.Ctx, err error) error {
 			problem.Write(c, problem.FromFiber(err), obs.NewRequestID())
 			return nil

@@ -1,9 +1,11 @@
 package httpapi
 
 import (
+	"net"
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestAdmin(t *testing.T) {
@@ -84,4 +86,41 @@ func TestDevAdminIsGuarded(t *testing.T) {
 	if s, _ := fetch(t, "GET", base+"/dev/jwks.json/"); s != 404 {
 		t.Errorf("another path: %d", s)
 	}
+}
+
+// A client that sends its request slowly is left, however often it sends a byte.
+func TestSlowAdminClient(t *testing.T) {
+	t.Parallel()
+	a, err := NewAdmin(AdminOptions{timeouts: timeouts{read: 300 * time.Millisecond}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- a.Serve(ln) }()
+	conn, err := net.Dial("tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := conn.Write([]byte("POST /api/connectors HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n")); err != nil {
+		t.Fatal(err)
+	}
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	end := time.Now().Add(20 * time.Second)
+	for { // until the server has closed the connection, a write fails
+		if _, err := conn.Write([]byte("{")); err != nil {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("the server still reads")
+		}
+		<-tick.C
+	}
+	_ = conn.Close()
+	_ = a.Shutdown(t.Context())
+	<-served
 }

@@ -94,6 +94,12 @@ func (a *API) finish() error {
 		s.Properties["last_test"] = nullable(s.Properties["last_test"])
 		a.perKind(schemas, s)
 	}
+	// A person looks at what becomes of a consent, also where it fails.
+	if item := a.huma.OpenAPI().Paths[callbackPath+"{kind}"]; item != nil {
+		for _, r := range item.Get.Responses {
+			r.Content["text/html"] = &huma.MediaType{Schema: &huma.Schema{Type: huma.TypeString}}
+		}
+	}
 	if s := schemas["Connected"]; s != nil {
 		s.Properties["test"] = nullable(s.Properties["test"])
 	}

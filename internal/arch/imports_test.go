@@ -150,6 +150,7 @@ var arrows = []struct {
 	{[]string{"internal/housekeeping"}, []string{"connector", "providers", "tenant", "vault", "internal/fault"},
 		"it sweeps, tests and aligns what the contracts show (of providers: whose fault a finding is)"},
 	{[]string{"httpapi/problem"}, []string{"internal/fault"}, "one table from faults to statuses"},
+	{[]string{"httpapi/adminapi/apitest"}, nil, "it judges answers by the document that is served, and by nothing else"},
 	{[]string{"httpapi/adminapi"}, []string{"httpapi/problem", "connector", "datafile", "datafile/importer", "providers", "tenant",
 		"internal/fault", "internal/obs", "internal/secret", "internal/strictjson"},
 		"the wire knows no store, no Vault and no Redis; rules are connector.Service's"},
@@ -211,7 +212,7 @@ func TestBuiltinIsTheOneListOfKinds(t *testing.T) {
 var notShipped = []string{
 	"net/http/httptest", "net/http/pprof",
 	module + "internal/testenv", module + "connector/storetest", module + "providers/providertest",
-	module + "providers/builtin/internal/vendortest",
+	module + "providers/builtin/internal/vendortest", module + "httpapi/adminapi/apitest",
 	module + "internal/egress/egresstest", module + "tenant/tenanttest", module + "vault/vaulttest",
 	"pgregory.net/rapid", "go.uber.org/goleak", "github.com/zitadel/oidc/v3/pkg/op", "github.com/santhosh-tekuri/jsonschema/v6",
 }
@@ -219,7 +220,7 @@ var notShipped = []string{
 func TestTheBinaryShipsNoTestCode(t *testing.T) {
 	t.Parallel()
 	suites := []string{"internal/testenv", "internal/egress/egresstest", "connector/storetest", "providers/providertest", "providers/builtin/internal/vendortest",
-		"tenant/tenanttest", "vault/vaulttest", "bench/..."}
+		"httpapi/adminapi/apitest", "tenant/tenanttest", "vault/vaulttest", "bench/..."}
 	for _, p := range packages(t) {
 		// Some of what we stand on imports it too; that is not ours to say.
 		if slices.Contains(p.Imports, "testing") && !within(p.ImportPath, suites) {
