@@ -91,15 +91,15 @@ func (a *API) connectors() {
 		if err != nil {
 			return nil, err
 		}
-		return a.update(ctx, k, in.ID, body.editBody, true)
+		return a.update(ctx, k, in.ID, body.EditBody, true)
 	})
 	register(a, operation{
 		Operation: huma.Operation{OperationID: "patch-connector", Method: http.MethodPatch, Path: "/api/connectors/{id}", Tags: []string{tagConnectors},
 			Summary:     "Change a connector",
 			Description: "A JSON merge patch (RFC 7396): what is omitted is kept, a null param or secret is cleared."},
-		permission: tenant.ConnectorsWrite, body: editBody{}, may: overwrite, mediaTypes: []string{mergePatch, "application/json"},
+		permission: tenant.ConnectorsWrite, body: EditBody{}, may: overwrite, mediaTypes: []string{mergePatch, "application/json"},
 	}, func(ctx context.Context, k *call, in *overwriteInput) (*written, error) {
-		body, err := decode[editBody](k, in.RawBody, mergePatch)
+		body, err := decode[EditBody](k, in.RawBody, mergePatch)
 		if err != nil {
 			return nil, err
 		}
@@ -194,22 +194,22 @@ type createBody struct {
 	IsDefault      bool             `json:"is_default,omitempty" doc:"It answers for its organization and category from now on; implies active."`
 	Active         *bool            `json:"active,omitempty" doc:"Default false, or true with is_default."`
 	BlockPinned    bool             `json:"block_pinned,omitempty"`
-	forced
+	Forced
 }
 
-// forced stands in for a test, or for a kind's consent.
-type forced struct {
+// Forced stands in for a test, or for a kind's consent.
+type Forced struct {
 	Force  bool   `json:"force,omitempty" doc:"Skip the test that would refuse this. Needs a reason, which is audited."`
 	Reason string `json:"reason,omitempty" maxLength:"500" doc:"Why force is right."`
 }
 
-// handover says who answers where a default goes.
-type handover struct {
+// Handover says who answers where a default goes.
+type Handover struct {
 	Replacement    string `json:"replacement,omitempty" format:"uuid" doc:"The connector that becomes the default instead."`
 	AllowNoDefault bool   `json:"allow_no_default,omitempty" doc:"Accept that none answers from then on."`
 }
 
-func (h handover) read(bad *[]fault.Violation) connector.Handover {
+func (h Handover) read(bad *[]fault.Violation) connector.Handover {
 	return connector.Handover{Replacement: replacementID(h.Replacement, "/replacement", bad), AllowNoDefault: h.AllowNoDefault}
 }
 
@@ -274,8 +274,8 @@ type overwriteInput struct {
 	Raw
 }
 
-// editBody is what PATCH takes.
-type editBody struct {
+// EditBody is what PATCH takes.
+type EditBody struct {
 	Name           *string          `json:"name,omitempty" maxLength:"200" minLength:"1"`
 	Category       *string          `json:"category,omitempty" doc:"Never changes: when given, it must be what is there."`
 	Kind           *string          `json:"kind,omitempty" doc:"Never changes: when given, it must be what is there."`
@@ -285,16 +285,16 @@ type editBody struct {
 	IsDefault      *bool            `json:"is_default,omitempty"`
 	Active         *bool            `json:"active,omitempty"`
 	BlockPinned    *bool            `json:"block_pinned,omitempty"`
-	handover
-	forced
+	Handover
+	Forced
 }
 
 // replaceBody is what PUT takes.
 type replaceBody struct {
-	editBody
+	EditBody
 }
 
-func (a *API) update(ctx context.Context, k *call, text string, body editBody, replace bool) (*written, error) {
+func (a *API) update(ctx context.Context, k *call, text string, body EditBody, replace bool) (*written, error) {
 	id, err := parseID(text)
 	if err != nil {
 		return nil, err
@@ -331,7 +331,7 @@ type deleteInput struct {
 	Reason string `query:"reason" maxLength:"500"`
 }
 
-// HandoverQuery is handover for operations without a body.
+// HandoverQuery is Handover for operations without a body.
 type HandoverQuery struct {
 	Replacement    string `query:"replacement" doc:"The connector that becomes the default instead."`
 	AllowNoDefault bool   `query:"allow_no_default" doc:"Accept that none answers from then on."`

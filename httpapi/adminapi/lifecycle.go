@@ -38,7 +38,7 @@ func (a *API) lifecycle() {
 		}
 	}
 	register(a, verb("test-connector", "/test", "Test a connector",
-		"Tests it as it is stored, and records the result as `last_test`. A test that ran and failed is a 200 with `\"ok\": false`.", testBody{}), a.test)
+		"Tests it as it is stored, and records the result as `last_test`. A test that ran and failed is a 200 with `\"ok\": false`.", TestBody{}), a.test)
 	draft := verb("test-draft", "", "Test what is not saved",
 		"Nothing is recorded. With `id` the stored secrets of that connector stand in for omitted ones, where nothing changed that says where they are sent.", testDraftBody{})
 	draft.Path, draft.bodyOptional = "/api/connectors/test", false
@@ -86,20 +86,20 @@ func (a *API) lifecycle() {
 	register(a, restore, a.restoreRevision)
 }
 
-// testBody says how deep a test goes.
-type testBody struct {
+// TestBody says how deep a test goes.
+type TestBody struct {
 	Level     int64  `json:"level,omitempty" minimum:"1" maximum:"3" default:"1" doc:"1 reach and authenticate, 2 the permission really needed, 3 write or send."`
 	Recipient string `json:"recipient,omitempty" format:"email" doc:"Who gets the test mail of level 3; the sender by default."`
 }
 
-func (b testBody) options() connector.TestOptions {
+func (b TestBody) options() connector.TestOptions {
 	return connector.TestOptions{Level: int(b.Level), Recipient: b.Recipient}
 }
 
 type testOutput struct{ Body TestResult }
 
 func (a *API) test(ctx context.Context, k *call, in *lifecycleInput) (*testOutput, error) {
-	body, err := decodeOptional[testBody](k, in.RawBody)
+	body, err := decodeOptional[TestBody](k, in.RawBody)
 	if err != nil {
 		return nil, err
 	}
@@ -126,7 +126,7 @@ type testDraftBody struct {
 	OrganizationID optional[string] `json:"organization_id,omitempty" doc:"Not looked at."`
 	Params         map[string]any   `json:"params,omitempty"`
 	Secrets        secret.Map       `json:"secrets,omitempty"`
-	testBody
+	TestBody
 }
 
 // DraftTestResult is the outcome of a draft's test.
@@ -156,7 +156,7 @@ func (a *API) testDraft(ctx context.Context, k *call, in *Raw) (*struct{ Body Dr
 }
 
 // activateBody says how to activate.
-type activateBody struct{ forced }
+type activateBody struct{ Forced }
 
 // verbOn is what most verbs begin with: the connector and the version that If-Match
 // means, 0 for whatever is there.
@@ -187,10 +187,10 @@ func (a *API) activate(ctx context.Context, k *call, in *lifecycleInput) (*writt
 
 // deactivateBody says how to deactivate.
 type deactivateBody struct {
-	handover
+	Handover
 	BlockPinned *bool `json:"block_pinned,omitempty" doc:"Refuse it to those who hold its id, too."`
 	Revoke      bool  `json:"revoke,omitempty" doc:"End its OAuth2 grant at the issuer, too."`
-	forced
+	Forced
 }
 
 func (a *API) deactivate(ctx context.Context, k *call, in *lifecycleInput) (*written, error) {

@@ -163,6 +163,13 @@ func (d *decoder) object(m map[string]any, to reflect.Value, pointer string) {
 	}
 }
 
+// Names lists the keys that Decode takes into the struct that into points to.
+func Names(into any) []string {
+	fields := map[string]reflect.Value{}
+	collect(reflect.ValueOf(into).Elem(), fields)
+	return slices.Sorted(maps.Keys(fields))
+}
+
 func collect(to reflect.Value, fields map[string]reflect.Value) {
 	for i := range to.NumField() {
 		f := to.Type().Field(i)
