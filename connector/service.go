@@ -223,58 +223,30 @@ type Page struct {
 // List lists the connectors within the scope.
 // Errors: fault.InvalidArgument for a limit out of bounds.
 func (s *Service) List(ctx context.Context, sc Scope, f ListFilter) (Page, error) {
-	page := Page{Items: []Connector{}}
-	if f.Limit == 0 {
-		f.Limit = 50
+	out := Page{Items: []Connector{}}
+	limit, err := pageLimit(f.Limit)
+	if err != nil {
+		return out, err
 	}
-	if f.Limit < 0 || f.Limit > MaxPage {
-		return page, fault.Newf(fault.InvalidArgument, "a page has 1 to %d items", MaxPage)
-	}
+	f.Limit = limit
 	if err := s.admit(ctx, sc); err != nil {
-		return page, err
+		return out, err
 	}
 	if p, ok := s.o.Kinds.Lookup(string(f.Kind)); ok {
 		f.Kind = p.Schema().Kind
 	}
-	if !sc.AllOrganizations && f.Organization == nil && len(sc.Organizations) == 1 {
-		f.Organization = &sc.Organizations[0]
-	}
-	// The store narrows by what it has an index for; the rest is looked at here, in
-	// batches, so that a rare match costs reads but no memory.
-	read := Filter{Category: f.Category, Kind: f.Kind, Organization: f.Organization, IncludeDeleted: f.Deleted, After: f.After, Limit: MaxPage + 1}
-	for {
-		list, err := s.o.Store.Tenant(sc.Tenant).List(ctx, read)
-		if err != nil {
-			return Page{Items: []Connector{}}, err
-		}
-		for i := range list {
-			if !sc.reaches(list[i].Organization) || !f.matches(&list[i]) {
-				continue
-			}
-			if len(page.Items) == f.Limit {
-				page.Next = page.Items[f.Limit-1].ID
-				return page, nil
-			}
-			page.Items = append(page.Items, list[i])
-		}
-		if len(list) < read.Limit {
-			return page, nil
-		}
-		read.After = list[len(list)-1].ID
-	}
-}
-
-func (f *ListFilter) matches(c *Connector) bool {
-	if f.Deleted == c.DeletedAt.IsZero() || f.State != "" && f.State != c.State || f.Default != nil && *f.Default != c.Default {
-		return false
-	}
-	if f.Query == "" {
-		return true
-	}
-	q := strings.ToLower(f.Query)
-	return slices.ContainsFunc([]string{c.Name, c.ExternalID, string(c.Kind), c.ID.String()}, func(text string) bool {
-		return strings.Contains(strings.ToLower(text), q)
+	list, err := s.o.Store.Tenant(sc.Tenant).List(ctx, Filter{
+		Category: f.Category, Kind: f.Kind, Organization: f.Organization, State: f.State, Default: f.Default, Query: f.Query,
+		Deleted: f.Deleted, Bound: !sc.AllOrganizations, Organizations: sc.Organizations, After: f.After, Limit: f.Limit + 1,
 	})
+	if err != nil {
+		return out, err
+	}
+	items, more := page(list, f.Limit)
+	if out.Items = items; more {
+		out.Next = items[f.Limit-1].ID
+	}
+	return out, nil
 }
 
 // History lists at most limit of a connector's revisions, newest first, those below

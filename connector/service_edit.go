@@ -109,18 +109,11 @@ func (s *Service) organization(ctx context.Context, sc Scope, org tenant.Organiz
 		}
 		return nil
 	}
-	if sc.reaches(org) {
-		list, err := s.o.Store.Tenant(sc.Tenant).Organizations(ctx)
-		if err != nil {
-			return err
-		}
-		for _, o := range list {
-			if o.ID == org {
-				return nil
-			}
-		}
+	if !sc.reaches(org) {
+		return noOrganization()
 	}
-	return fault.New(fault.NotFound, "there is no such organization")
+	_, err := findOrganization(ctx, s.o.Store.Tenant(sc.Tenant), org)
+	return err
 }
 
 // Create makes a connector, inactive unless the draft asks otherwise. An inactive

@@ -3,20 +3,11 @@ package connector
 import (
 	"cmp"
 	"context"
-	"strings"
 	"time"
 
 	"github.com/patchbay-dev/patchbay/internal/fault"
 	"github.com/patchbay-dev/patchbay/tenant"
 )
-
-// OrganizationFilter narrows Service.Organizations. Zero fields do not narrow.
-type OrganizationFilter struct {
-	Active *bool
-	Query  string // part of the id or name, in any case
-	After  tenant.OrganizationID
-	Limit  int // at most MaxPage; 0: 50
-}
 
 // OrganizationPage is a part of a list.
 type OrganizationPage struct {
@@ -24,36 +15,21 @@ type OrganizationPage struct {
 	Next  tenant.OrganizationID // to go on after; zero: there are no more
 }
 
-// page cuts a list that is ordered by key to what follows after and fits limit.
-func page[T any](list []T, limit int, keep func(T) bool) (items []T, more bool) {
-	items = []T{}
-	for _, item := range list {
-		if !keep(item) {
-			continue
-		}
-		if len(items) == limit {
-			return items, true
-		}
-		items = append(items, item)
+// page cuts a list that was read with one item more than limit, and tells whether
+// there are more.
+func page[T any](list []T, limit int) (items []T, more bool) {
+	if len(list) > limit {
+		return list[:limit], true
 	}
-	return items, false
+	return append([]T{}, list...), false
 }
 
+// pageLimit is how many items a page has, of what was asked.
 func pageLimit(limit int) (int, error) {
 	if limit < 0 || limit > MaxPage {
 		return 0, fault.Newf(fault.InvalidArgument, "a page has 1 to %d items", MaxPage)
 	}
 	return cmp.Or(limit, 50), nil
-}
-
-func contains(query string, in ...string) bool {
-	q := strings.ToLower(query)
-	for _, text := range in {
-		if strings.Contains(strings.ToLower(text), q) {
-			return true
-		}
-	}
-	return false
 }
 
 // Organizations lists the organizations within the scope.
@@ -66,13 +42,12 @@ func (s *Service) Organizations(ctx context.Context, sc Scope, f OrganizationFil
 	if err := s.admit(ctx, sc); err != nil {
 		return OrganizationPage{Items: []Organization{}}, err
 	}
-	list, err := s.o.Store.Tenant(sc.Tenant).Organizations(ctx)
+	f.Limit, f.Bound, f.Organizations = limit+1, !sc.AllOrganizations, sc.Organizations
+	list, err := s.o.Store.Tenant(sc.Tenant).Organizations(ctx, f)
 	if err != nil {
 		return OrganizationPage{Items: []Organization{}}, err
 	}
-	items, more := page(list, limit, func(o Organization) bool {
-		return sc.reaches(o.ID) && o.ID.String() > f.After.String() && (f.Active == nil || *f.Active == o.Active) && contains(f.Query, o.ID.String(), o.Name)
-	})
+	items, more := page(list, limit)
 	out := OrganizationPage{Items: items}
 	if more {
 		out.Next = items[limit-1].ID
@@ -90,16 +65,19 @@ func (s *Service) Organization(ctx context.Context, sc Scope, id tenant.Organiza
 	if !sc.reaches(id) {
 		return Organization{}, noOrganization()
 	}
-	list, err := s.o.Store.Tenant(sc.Tenant).Organizations(ctx)
-	if err != nil {
+	return findOrganization(ctx, s.o.Store.Tenant(sc.Tenant), id)
+}
+
+// findOrganization reads one. Errors: fault.NotFound.
+func findOrganization(ctx context.Context, r TenantReader, id tenant.OrganizationID) (Organization, error) {
+	list, err := r.Organizations(ctx, OrganizationFilter{Bound: true, Organizations: []tenant.OrganizationID{id}})
+	switch {
+	case err != nil:
 		return Organization{}, err
+	case len(list) == 0:
+		return Organization{}, noOrganization()
 	}
-	for _, o := range list {
-		if o.ID == id {
-			return o, nil
-		}
-	}
-	return Organization{}, noOrganization()
+	return list[0], nil
 }
 
 // OrganizationDraft is an organization to be created, active.

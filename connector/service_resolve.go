@@ -2,6 +2,7 @@ package connector
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/patchbay-dev/patchbay/internal/fault"
@@ -213,10 +214,14 @@ type Explanation struct {
 	Revision     int64 // of the tenant, when the answer was read
 }
 
+// maxCandidates bounds what Explain lists of one owner.
+const maxCandidates = 200
+
 // Explain tells which connector Resolve would take and why not another, without
 // secrets. Tenant-wide connectors are beyond a scope that is bound to
 // organizations, and not listed, but for the one that answers: apps of the
-// organization see that too.
+// organization see that too. Of one owner it lists 200 at most, the one that answers
+// among them.
 func (s *Service) Explain(ctx context.Context, sc Scope, org tenant.OrganizationID, category providers.Category) (Explanation, error) {
 	snap, err := s.snapshot(ctx, sc, org, category)
 	if err != nil {
@@ -231,9 +236,14 @@ func (s *Service) Explain(ctx context.Context, sc Scope, org tenant.Organization
 		out.Answer = chosen
 	}
 	for _, owner := range []tenant.OrganizationID{org, {}} {
-		list, err := s.o.Store.Tenant(sc.Tenant).List(ctx, Filter{Category: category, Organization: &owner})
+		list, err := s.o.Store.Tenant(sc.Tenant).List(ctx, Filter{Category: category, Organization: &owner, Limit: maxCandidates})
 		if err != nil {
 			return Explanation{}, err
+		}
+		// Whatever is left out, the one that matters is not.
+		if chosen := snap.Connector; chosen != nil && chosen.Organization == owner &&
+			!slices.ContainsFunc(list, func(c Connector) bool { return c.ID == chosen.ID }) {
+			list = append(list, *chosen)
 		}
 		for i := range list {
 			c := &list[i]

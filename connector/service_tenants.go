@@ -8,14 +8,6 @@ import (
 	"github.com/patchbay-dev/patchbay/tenant"
 )
 
-// TenantFilter narrows Service.Tenants. Zero fields do not narrow.
-type TenantFilter struct {
-	Status Status
-	Query  string // part of the id or name, in any case
-	After  tenant.ID
-	Limit  int // at most MaxPage; 0: 50
-}
-
 // TenantPage is a part of a list.
 type TenantPage struct {
 	Items []Tenant  // by id; never nil
@@ -51,13 +43,12 @@ func (s *Service) Tenants(ctx context.Context, sc Scope, f TenantFilter) (Tenant
 	if err != nil {
 		return out, err
 	}
-	list, err := s.o.Store.Tenants(ctx)
+	f.Limit = limit + 1
+	list, err := s.o.Store.Tenants(ctx, f)
 	if err != nil {
 		return out, err
 	}
-	items, more := page(list, limit, func(t Tenant) bool {
-		return t.ID.String() > f.After.String() && (f.Status == "" || f.Status == t.Status) && contains(f.Query, t.ID.String(), t.Name)
-	})
+	items, more := page(list, limit)
 	if out.Items = items; more {
 		out.Next = items[limit-1].ID
 	}

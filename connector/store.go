@@ -47,9 +47,17 @@ type Reader interface {
 	// Revisions reads the revisions of many tenants in one statement. A tenant
 	// that does not exist is absent from the map.
 	Revisions(ctx context.Context, ids []tenant.ID) (Revisions, error)
-	// Tenants lists all tenants by id. For the control plane only: a sidecar's
-	// role may not.
-	Tenants(ctx context.Context) ([]Tenant, error)
+	// Tenants lists tenants by id. The zero filter lists all. For the control plane
+	// only: a sidecar's role may not.
+	Tenants(ctx context.Context, f TenantFilter) ([]Tenant, error)
+}
+
+// TenantFilter narrows a list of tenants. Zero fields do not narrow.
+type TenantFilter struct {
+	Status Status
+	Query  string    // part of the id or name, in any case
+	After  tenant.ID // keyset: ids greater than this
+	Limit  int       // 0: no limit, for a store; 50, for a Service
 }
 
 // Revisions is one consistent reading.
@@ -112,8 +120,8 @@ type TenantReader interface {
 
 	// Get returns the tenant's own record. Errors: fault.NotFound.
 	Get(ctx context.Context) (Tenant, error)
-	// Organizations lists the tenant's organizations by id.
-	Organizations(ctx context.Context) ([]Organization, error)
+	// Organizations lists the tenant's organizations by id. The zero filter lists all.
+	Organizations(ctx context.Context, f OrganizationFilter) ([]Organization, error)
 	// List lists connectors by id. The zero Filter lists all living ones.
 	List(ctx context.Context, f Filter) ([]Connector, error)
 	// History lists at most limit (0: all) revisions of a connector, newest first,
@@ -132,9 +140,28 @@ type Filter struct {
 	Kind           providers.Kind
 	Organization   *tenant.OrganizationID // pointing to zero: tenant-wide only
 	ExternalID     string
+	State          State
+	Default        *bool
+	Query          string // part of the name, external id, kind or id, in any case
 	IncludeDeleted bool
-	After          ID  // keyset: ids greater than this
-	Limit          int // 0: no limit
+	Deleted        bool // deleted ones alone
+	// Bound leaves only what belongs to one of the Organizations, and so nothing
+	// tenant-wide.
+	Bound         bool
+	Organizations []tenant.OrganizationID
+	After         ID  // keyset: ids greater than this
+	Limit         int // 0: no limit
+}
+
+// OrganizationFilter narrows a list of organizations. Zero fields do not narrow.
+type OrganizationFilter struct {
+	Active *bool
+	Query  string // part of the id or name, in any case
+	// Bound leaves only the Organizations.
+	Bound         bool
+	Organizations []tenant.OrganizationID
+	After         tenant.OrganizationID // keyset: ids greater than this
+	Limit         int                   // 0: no limit, for a store; 50, for a Service
 }
 
 // Revision is one past state of a connector, without values of secrets.

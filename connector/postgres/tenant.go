@@ -48,9 +48,15 @@ func scanOrganization(rows pgx.Row) (o connector.Organization, err error) {
 }
 
 // Tenants implements connector.Reader. Only the control plane's role sees any.
-func (s *Store) Tenants(ctx context.Context) (list []connector.Tenant, err error) {
+func (s *Store) Tenants(ctx context.Context, f connector.TenantFilter) (list []connector.Tenant, err error) {
+	n := narrowing{}
+	n.equal("t.status", string(f.Status))
+	n.after("t.id", f.After.String())
+	if err := n.search(f.Query, "t.id", "t.name"); err != nil {
+		return nil, err
+	}
 	// No tenant_id here: the listing is of all, by a policy of its own.
-	err = s.read(ctx, scope{across: acrossTenants}, `SELECT `+tenantColumns+` FROM tenants t ORDER BY t.id`, nil,
+	err = s.read(ctx, scope{across: acrossTenants}, `SELECT `+tenantColumns+` FROM tenants t WHERE true`+n.ordered("t.id", f.Limit), n.args,
 		func(rows pgx.Rows) error {
 			t, err := scanTenant(rows)
 			list = append(list, t)
@@ -72,8 +78,17 @@ func (r *reader) Get(ctx context.Context) (t connector.Tenant, err error) {
 }
 
 // Organizations implements connector.TenantReader.
-func (r *reader) Organizations(ctx context.Context) (list []connector.Organization, err error) {
-	err = r.read(ctx, `SELECT `+organizationColumns+` FROM organizations o WHERE o.tenant_id = $1 ORDER BY o.id`, nil,
+func (r *reader) Organizations(ctx context.Context, f connector.OrganizationFilter) (list []connector.Organization, err error) {
+	n := narrowing{before: 1}
+	n.flag("o.active", f.Active)
+	n.after("o.id", f.After.String())
+	if f.Bound {
+		n.and("o.id = ANY ($%d::text[])", change.IDs(f.Organizations))
+	}
+	if err := n.search(f.Query, "o.id", "o.name"); err != nil {
+		return nil, err
+	}
+	err = r.read(ctx, `SELECT `+organizationColumns+` FROM organizations o WHERE o.tenant_id = $1`+n.ordered("o.tenant_id, o.id", f.Limit), n.args,
 		func(rows pgx.Rows) error {
 			o, err := scanOrganization(rows)
 			list = append(list, o)
@@ -84,9 +99,32 @@ func (r *reader) Organizations(ctx context.Context) (list []connector.Organizati
 
 // List implements connector.TenantReader.
 func (r *reader) List(ctx context.Context, f connector.Filter) (list []connector.Connector, err error) {
-	where, args := narrow(f)
-	sql := `SELECT ` + connectorColumns + ` FROM connectors c ` + paramsJoin + ` WHERE c.tenant_id = $1` + where
-	err = r.read(ctx, sql, args, func(rows pgx.Rows) error {
+	n := narrowing{before: 1}
+	n.equal("c.category", string(f.Category))
+	n.equal("c.kind", string(f.Kind))
+	n.equal("c.external_id", f.ExternalID)
+	n.equal("c.state", string(f.State))
+	n.flag("c.is_default", f.Default)
+	if f.Organization != nil {
+		n.and("coalesce(c.organization_id, '') = $%d", f.Organization.String())
+	}
+	if f.Bound {
+		n.and("c.organization_id = ANY ($%d::text[])", change.IDs(f.Organizations))
+	}
+	switch {
+	case f.Deleted:
+		n.text.WriteString(" AND c.deleted_at IS NOT NULL")
+	case !f.IncludeDeleted:
+		n.text.WriteString(" AND c.deleted_at IS NULL")
+	}
+	if !f.After.IsZero() {
+		n.and("c.id > $%d::uuid", f.After.String())
+	}
+	if err := n.search(f.Query, "c.name", "c.external_id", "c.kind", "c.id::text"); err != nil {
+		return nil, err
+	}
+	sql := `SELECT ` + connectorColumns + ` FROM connectors c ` + paramsJoin + ` WHERE c.tenant_id = $1` + n.ordered("c.tenant_id, c.id", f.Limit)
+	err = r.read(ctx, sql, n.args, func(rows pgx.Rows) error {
 		c, err := scanConnector(rows)
 		if err == nil {
 			list = append(list, *c)
@@ -96,36 +134,63 @@ func (r *reader) List(ctx context.Context, f connector.Filter) (list []connector
 	return list, err
 }
 
-// narrow spells a filter; $1 is the tenant.
-func narrow(f connector.Filter) (where string, args []any) {
-	var b strings.Builder
-	and := func(condition string, value any) {
-		args = append(args, value)
-		fmt.Fprintf(&b, condition, len(args)+1)
+// narrowing spells the conditions of a filter and gathers their values.
+type narrowing struct {
+	before int // values of the statement that come first
+	text   strings.Builder
+	args   []any
+}
+
+// and adds a condition on one value; a "%d" in it is the value's place.
+func (n *narrowing) and(condition string, value any) {
+	n.args = append(n.args, value)
+	fmt.Fprintf(&n.text, " AND "+condition, n.before+len(n.args))
+}
+
+// equal adds a condition that "" doesn't.
+func (n *narrowing) equal(column, value string) {
+	if value != "" {
+		n.and(column+" = $%d", value)
 	}
-	if f.Category != "" {
-		and(" AND c.category = $%d", string(f.Category))
+}
+
+// after adds a keyset's condition; "" begins at the start.
+func (n *narrowing) after(column, key string) {
+	if key != "" {
+		n.and(column+" > $%d", key)
 	}
-	if f.Kind != "" {
-		and(" AND c.kind = $%d", string(f.Kind))
+}
+
+func (n *narrowing) flag(column string, value *bool) {
+	if value != nil {
+		n.and(column+" = $%d", *value)
 	}
-	if f.Organization != nil {
-		and(" AND coalesce(c.organization_id, '') = $%d", f.Organization.String())
+}
+
+// search adds that one of columns holds query, in any case.
+func (n *narrowing) search(query string, columns ...string) error {
+	if query == "" {
+		return nil
 	}
-	if f.ExternalID != "" {
-		and(" AND c.external_id = $%d", f.ExternalID)
+	pattern, err := change.SearchRegexp(query)
+	if err != nil {
+		return err
 	}
-	if !f.IncludeDeleted {
-		b.WriteString(" AND c.deleted_at IS NULL")
+	for i, column := range columns {
+		columns[i] = column + " ~ $%[1]d"
 	}
-	if !f.After.IsZero() {
-		and(" AND c.id > $%d::uuid", f.After.String())
+	n.and("("+strings.Join(columns, " OR ")+")", pattern)
+	return nil
+}
+
+// ordered is what was added, with an order and at most limit rows (0: all).
+func (n *narrowing) ordered(by string, limit int) string {
+	n.text.WriteString(" ORDER BY " + by)
+	if limit > 0 {
+		n.args = append(n.args, int64(limit))
+		fmt.Fprintf(&n.text, " LIMIT $%d::bigint", n.before+len(n.args))
 	}
-	b.WriteString(" ORDER BY c.tenant_id, c.id")
-	if f.Limit > 0 {
-		and(" LIMIT $%d::bigint", int64(f.Limit))
-	}
-	return b.String(), args
+	return n.text.String()
 }
 
 func scanConnector(rows pgx.Row) (*connector.Connector, error) {
@@ -174,40 +239,31 @@ func (r *reader) Audit(ctx context.Context, f connector.AuditFilter) (list []con
 
 // narrowAudit spells a filter; $1 is the tenant.
 func narrowAudit(f connector.AuditFilter) (where string, args []any) {
-	var b strings.Builder
-	and := func(condition string, value any) {
-		args = append(args, value)
-		fmt.Fprintf(&b, condition, len(args)+1)
-	}
-	for column, value := range map[string]string{"actor": f.Actor, "target": f.Target, "outcome": f.Outcome, "request_id": f.RequestID} {
-		if value != "" {
-			and(" AND a."+column+" = $%d", value)
-		}
-	}
+	n := narrowing{before: 1}
+	n.equal("a.actor", f.Actor)
+	n.equal("a.target", f.Target)
+	n.equal("a.outcome", f.Outcome)
+	n.equal("a.request_id", f.RequestID)
 	if prefix, all := strings.CutSuffix(f.Action, "*"); all {
-		and(" AND starts_with(a.action, $%d)", prefix)
-	} else if f.Action != "" {
-		and(" AND a.action = $%d", f.Action)
+		n.and("starts_with(a.action, $%d)", prefix)
+	} else {
+		n.equal("a.action", f.Action)
 	}
 	if !f.From.IsZero() {
-		and(" AND a.at >= $%d", f.From)
+		n.and("a.at >= $%d", f.From)
 	}
 	if !f.To.IsZero() {
-		and(" AND a.at < $%d", f.To)
+		n.and("a.at < $%d", f.To)
 	}
 	if f.Before > 0 {
-		and(" AND a.id < $%d::bigint", f.Before)
+		n.and("a.id < $%d::bigint", f.Before)
 	}
 	if f.Bound {
-		and(` AND (starts_with(a.action, 'organization.') AND a.target = ANY ($%[1]d::text[])
+		n.and(`(starts_with(a.action, 'organization.') AND a.target = ANY ($%[1]d::text[])
 			OR starts_with(a.action, 'connector.') AND a.target IN (SELECT c.id::text FROM connectors c
 				WHERE c.tenant_id = $1 AND c.organization_id = ANY ($%[1]d::text[])))`, change.IDs(f.Organizations))
 	}
-	b.WriteString(" ORDER BY a.tenant_id DESC, a.id DESC")
-	if f.Limit > 0 {
-		and(" LIMIT $%d::bigint", int64(f.Limit))
-	}
-	return b.String(), args
+	return n.ordered("a.tenant_id DESC, a.id DESC", f.Limit), n.args
 }
 
 // Pinned implements connector.TenantReader.

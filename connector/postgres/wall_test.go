@@ -180,11 +180,11 @@ func TestRowLevelSecurity(t *testing.T) {
 	if r, err := reader.Revisions(ctx, []tenant.ID{acme, globex, tenant.MustID("none")}); err != nil || len(r.Revision) != 2 {
 		t.Errorf("a sidecar's revisions: %+v %v", r, err)
 	}
-	if list, err := reader.Tenants(ctx); err != nil || len(list) != 0 {
+	if list, err := reader.Tenants(ctx, connector.TenantFilter{}); err != nil || len(list) != 0 {
 		t.Errorf("a sidecar lists tenants: %v %v", list, err)
 	}
 	control := open(t, login(t, server, owner, "patchbay_admin", "patchbay_relay"))
-	if list, err := control.Tenants(ctx); err != nil || len(list) != 2 {
+	if list, err := control.Tenants(ctx, connector.TenantFilter{}); err != nil || len(list) != 2 {
 		t.Errorf("the control plane lists tenants: %v %v", list, err)
 	}
 	if n, err := control.Relay(ctx, 100, func(context.Context, []connector.Message) error { return nil }); err != nil || n == 0 {

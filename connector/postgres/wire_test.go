@@ -106,7 +106,7 @@ func TestOneRoundTrip(t *testing.T) {
 		"list":          func() error { _, err := r.List(ctx, connector.Filter{}); return err },
 		"no tenant":     func() error { _, err := store.Tenant(tenant.MustID("none")).Default(ctx, hq, "storage"); return err },
 		"ping":          func() error { _, err := store.Ping(ctx); return err },
-		"organizations": func() error { _, err := r.Organizations(ctx); return err },
+		"organizations": func() error { _, err := r.Organizations(ctx, connector.OrganizationFilter{}); return err },
 		"grant":         func() error { _, err := store.Grant(ctx, acme, ids[acme]); return err },
 		"acquire": func() error {
 			_, _, err := store.AcquireGrant(ctx, acme, ids[acme], "one", time.Minute)

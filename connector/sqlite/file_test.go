@@ -152,7 +152,7 @@ func TestFileModes(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "store.db")
 	s := openAt(t, path, Options{})
-	if _, err := s.Tenants(t.Context()); err != nil {
+	if _, err := s.Tenants(t.Context(), connector.TenantFilter{}); err != nil {
 		t.Fatal(err)
 	}
 	for _, name := range []string{path, path + "-wal", path + "-shm"} {

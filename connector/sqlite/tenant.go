@@ -49,14 +49,20 @@ func scanOrganization(rows *sql.Rows) (o connector.Organization, err error) {
 	return o, nil
 }
 
-// Tenants implements connector.Reader. It is the one statement that names no
-// tenant.
-func (s *Store) Tenants(ctx context.Context) (list []connector.Tenant, err error) {
+// Tenants implements connector.Reader. Its statement names no tenant.
+func (s *Store) Tenants(ctx context.Context, f connector.TenantFilter) (list []connector.Tenant, err error) {
+	n := narrowing{}
+	n.equal("t.status", string(f.Status))
+	n.after("t.id", f.After.String())
+	if err := n.search(f.Query, "t.id", "t.name"); err != nil {
+		return nil, err
+	}
+	where := n.ordered("t.id", f.Limit)
 	err = s.query(ctx, func(rows *sql.Rows) error {
 		t, err := scanTenant(rows)
 		list = append(list, t)
 		return err
-	}, `SELECT `+tenantColumns+` FROM tenants t ORDER BY t.id`)
+	}, `SELECT `+tenantColumns+` FROM tenants t WHERE true`+where, n.args...)
 	return list, err
 }
 
@@ -75,59 +81,131 @@ func (r *reader) Get(ctx context.Context) (t connector.Tenant, err error) {
 func noTenant() error { return fault.New(fault.NotFound, "there is no such tenant") }
 
 // Organizations implements connector.TenantReader.
-func (r *reader) Organizations(ctx context.Context) (list []connector.Organization, err error) {
+func (r *reader) Organizations(ctx context.Context, f connector.OrganizationFilter) (list []connector.Organization, err error) {
+	n := narrowing{args: []any{r.tenant.String()}}
+	n.flag("o.active", f.Active)
+	n.after("o.id", f.After.String())
+	if f.Bound {
+		if err := n.among("o.id", f.Organizations); err != nil {
+			return nil, err
+		}
+	}
+	if err := n.search(f.Query, "o.id", "o.name"); err != nil {
+		return nil, err
+	}
+	where := n.ordered("o.id", f.Limit)
 	err = r.store.query(ctx, func(rows *sql.Rows) error {
 		o, err := scanOrganization(rows)
 		list = append(list, o)
 		return err
-	}, `SELECT `+organizationColumns+` FROM organizations o WHERE o.tenant_id = ?1 ORDER BY o.id`, r.tenant.String())
+	}, `SELECT `+organizationColumns+` FROM organizations o WHERE o.tenant_id = ?1`+where, n.args...)
 	return list, err
 }
 
 // List implements connector.TenantReader.
 func (r *reader) List(ctx context.Context, f connector.Filter) (list []connector.Connector, err error) {
-	where, args := narrow(f)
+	n := narrowing{args: []any{r.tenant.String()}}
+	n.equal("c.category", string(f.Category))
+	n.equal("c.kind", string(f.Kind))
+	n.equal("c.external_id", f.ExternalID)
+	n.equal("c.state", string(f.State))
+	n.flag("c.is_default", f.Default)
+	n.after("c.id", f.After.String())
+	if f.Organization != nil {
+		n.and("coalesce(c.organization_id, '') = ?%d", f.Organization.String())
+	}
+	if f.Bound {
+		if err := n.among("c.organization_id", f.Organizations); err != nil {
+			return nil, err
+		}
+	}
+	switch {
+	case f.Deleted:
+		n.text.WriteString(" AND c.deleted_at IS NOT NULL")
+	case !f.IncludeDeleted:
+		n.text.WriteString(" AND c.deleted_at IS NULL")
+	}
+	if err := n.search(f.Query, "c.name", "c.external_id", "c.kind", "c.id"); err != nil {
+		return nil, err
+	}
+	where := n.ordered("c.id", f.Limit)
 	err = r.store.query(ctx, func(rows *sql.Rows) error {
 		c, err := scanConnector(rows)
 		if err == nil {
 			list = append(list, *c)
 		}
 		return err
-	}, `SELECT `+connectorColumns+` FROM connectors c WHERE c.tenant_id = ?1`+where,
-		append([]any{r.tenant.String()}, args...)...)
+	}, `SELECT `+connectorColumns+` FROM connectors c WHERE c.tenant_id = ?1`+where, n.args...)
 	return list, err
 }
 
-// narrow spells a filter; ?1 is the tenant.
-func narrow(f connector.Filter) (where string, args []any) {
-	var b strings.Builder
-	and := func(condition string, value any) {
-		args = append(args, value)
-		fmt.Fprintf(&b, condition, len(args)+1)
+// narrowing spells the conditions of a filter and gathers the statement's values,
+// those included that it begins with.
+type narrowing struct {
+	text strings.Builder
+	args []any
+}
+
+// and adds a condition on one value; a "%d" in it is the value's place.
+func (n *narrowing) and(condition string, value any) {
+	n.args = append(n.args, value)
+	fmt.Fprintf(&n.text, " AND "+condition, len(n.args))
+}
+
+// equal adds a condition that "" doesn't.
+func (n *narrowing) equal(column, value string) {
+	if value != "" {
+		n.and(column+" = ?%d", value)
 	}
-	if f.Category != "" {
-		and(" AND c.category = ?%d", string(f.Category))
+}
+
+// after adds a keyset's condition; "" begins at the start.
+func (n *narrowing) after(column, key string) {
+	if key != "" {
+		n.and(column+" > ?%d", key)
 	}
-	if f.Kind != "" {
-		and(" AND c.kind = ?%d", string(f.Kind))
+}
+
+func (n *narrowing) flag(column string, value *bool) {
+	if value != nil {
+		n.and(column+" = ?%d", *value)
 	}
-	if f.Organization != nil {
-		and(" AND coalesce(c.organization_id, '') = ?%d", f.Organization.String())
+}
+
+// among adds that column is one of organizations.
+func (n *narrowing) among(column string, organizations []tenant.OrganizationID) error {
+	ids, err := json.Marshal(change.IDs(organizations))
+	if err != nil {
+		return unreadable(err)
 	}
-	if f.ExternalID != "" {
-		and(" AND c.external_id = ?%d", f.ExternalID)
+	n.and(column+" IN (SELECT value FROM json_each(?%d))", string(ids))
+	return nil
+}
+
+// search adds that one of columns holds query, in any case.
+func (n *narrowing) search(query string, columns ...string) error {
+	if query == "" {
+		return nil
 	}
-	if !f.After.IsZero() {
-		and(" AND c.id > ?%d", f.After.String())
+	pattern, err := change.SearchGlob(query)
+	if err != nil {
+		return err
 	}
-	if !f.IncludeDeleted {
-		b.WriteString(" AND c.deleted_at IS NULL")
+	for i, column := range columns {
+		columns[i] = column + " GLOB ?%[1]d"
 	}
-	b.WriteString(" ORDER BY c.id")
-	if f.Limit > 0 {
-		and(" LIMIT ?%d", f.Limit)
+	n.and("("+strings.Join(columns, " OR ")+")", pattern)
+	return nil
+}
+
+// ordered is what was added, with an order and at most limit rows (0: all).
+func (n *narrowing) ordered(by string, limit int) string {
+	n.text.WriteString(" ORDER BY " + by)
+	if limit > 0 {
+		n.args = append(n.args, limit)
+		fmt.Fprintf(&n.text, " LIMIT ?%d", len(n.args))
 	}
-	return b.String(), args
+	return n.text.String()
 }
 
 // History implements connector.TenantReader.
@@ -159,7 +237,7 @@ func orNoLimit(n int) int {
 
 // Audit implements connector.TenantReader.
 func (r *reader) Audit(ctx context.Context, f connector.AuditFilter) (list []connector.AuditEntry, err error) {
-	where, args, err := narrowAudit(f)
+	where, args, err := narrowAudit(r.tenant, f)
 	if err != nil {
 		return nil, err
 	}
@@ -175,50 +253,41 @@ func (r *reader) Audit(ctx context.Context, f connector.AuditFilter) (list []con
 		list = append(list, e)
 		return err
 	}, `SELECT a.id, a.at, a.actor, a.action, a.target, a.outcome, a.request_id, a.fields, a.note FROM audit a
-		WHERE a.tenant_id = ?1`+where, append([]any{r.tenant.String()}, args...)...)
+		WHERE a.tenant_id = ?1`+where, args...)
 	return list, err
 }
 
 // narrowAudit spells a filter; ?1 is the tenant.
-func narrowAudit(f connector.AuditFilter) (where string, args []any, err error) {
-	var b strings.Builder
-	and := func(condition string, value any) {
-		args = append(args, value)
-		fmt.Fprintf(&b, condition, len(args)+1)
-	}
-	for column, value := range map[string]string{"actor": f.Actor, "target": f.Target, "outcome": f.Outcome, "request_id": f.RequestID} {
-		if value != "" {
-			and(" AND a."+column+" = ?%d", value)
-		}
-	}
+func narrowAudit(t tenant.ID, f connector.AuditFilter) (where string, args []any, err error) {
+	n := narrowing{args: []any{t.String()}}
+	n.equal("a.actor", f.Actor)
+	n.equal("a.target", f.Target)
+	n.equal("a.outcome", f.Outcome)
+	n.equal("a.request_id", f.RequestID)
 	if prefix, all := strings.CutSuffix(f.Action, "*"); all {
-		and(" AND substr(a.action, 1, length(?%[1]d)) = ?%[1]d", prefix)
-	} else if f.Action != "" {
-		and(" AND a.action = ?%d", f.Action)
+		n.and("substr(a.action, 1, length(?%[1]d)) = ?%[1]d", prefix)
+	} else {
+		n.equal("a.action", f.Action)
 	}
 	if !f.From.IsZero() {
-		and(" AND a.at >= ?%d", micros(f.From))
+		n.and("a.at >= ?%d", micros(f.From))
 	}
 	if !f.To.IsZero() {
-		and(" AND a.at < ?%d", micros(f.To))
+		n.and("a.at < ?%d", micros(f.To))
 	}
 	if f.Before > 0 {
-		and(" AND a.id < ?%d", f.Before)
+		n.and("a.id < ?%d", f.Before)
 	}
 	if f.Bound {
 		ids, err := json.Marshal(change.IDs(f.Organizations))
 		if err != nil {
 			return "", nil, unreadable(err)
 		}
-		and(` AND (substr(a.action, 1, 13) = 'organization.' AND a.target IN (SELECT value FROM json_each(?%[1]d))
+		n.and(`(substr(a.action, 1, 13) = 'organization.' AND a.target IN (SELECT value FROM json_each(?%[1]d))
 			OR substr(a.action, 1, 10) = 'connector.' AND a.target IN (SELECT c.id FROM connectors c
 				WHERE c.tenant_id = ?1 AND c.organization_id IN (SELECT value FROM json_each(?%[1]d))))`, string(ids))
 	}
-	b.WriteString(" ORDER BY a.id DESC")
-	if f.Limit > 0 {
-		and(" LIMIT ?%d", f.Limit)
-	}
-	return b.String(), args, nil
+	return n.ordered("a.id DESC", f.Limit), n.args, nil
 }
 
 // Pinned implements connector.TenantReader.

@@ -211,7 +211,7 @@ func changeRollsBack(w *world) {
 	}
 	w.identical("after a rollback", w.stored(w.a, own.ID), own)
 	all, _ := w.store.Tenant(w.a).List(w.ctx(), connector.Filter{})
-	orgs, _ := w.store.Tenant(w.a).Organizations(w.ctx())
+	orgs, _ := w.store.Tenant(w.a).Organizations(w.ctx(), connector.OrganizationFilter{})
 	got, err := w.store.Tenant(w.a).Get(w.ctx())
 	w.ok(err, "get")
 	h, err := w.store.Tenant(w.a).History(w.ctx(), own.ID, 0, 0)

@@ -95,7 +95,7 @@ func isolationOfReaders(w *world) {
 			return err
 		},
 		"Organizations": func(ctx context.Context, r connector.TenantReader) error {
-			list, err := r.Organizations(ctx)
+			list, err := r.Organizations(ctx, connector.OrganizationFilter{})
 			return reading(len(list)-2, err)
 		},
 		"List": func(ctx context.Context, r connector.TenantReader) error {
@@ -198,7 +198,7 @@ func isolationOfTx(w *world) {
 	own := w.insert(w.a, full(w))
 	w.give(w.a, own.ID, 7)
 	grant := w.grant(w.a, own.ID)
-	orgs, err := w.store.Tenant(w.a).Organizations(w.ctx())
+	orgs, err := w.store.Tenant(w.a).Organizations(w.ctx(), connector.OrganizationFilter{})
 	w.ok(err, "organizations")
 	before, err := w.store.Tenant(w.a).Get(w.ctx())
 	w.ok(err, "get")
@@ -225,7 +225,7 @@ func isolationOfTx(w *world) {
 		}
 		after, err := w.store.Tenant(w.a).Get(w.ctx())
 		w.ok(err, "get")
-		gotOrgs, err := w.store.Tenant(w.a).Organizations(w.ctx())
+		gotOrgs, err := w.store.Tenant(w.a).Organizations(w.ctx(), connector.OrganizationFilter{})
 		w.ok(err, "organizations")
 		if after != before || !reflect.DeepEqual(orgs, gotOrgs) {
 			w.Errorf("%s: tenant a is %+v with %+v", name, after, gotOrgs)
@@ -242,17 +242,20 @@ func isolationOfTx(w *world) {
 func storeCalls(w *world, id connector.ID) map[string]func(ctx context.Context) error {
 	r := w.store.Tenant(w.a)
 	calls := map[string]func(ctx context.Context) error{
-		"Default":       func(ctx context.Context) error { _, err := r.Default(ctx, w.hq, providers.Storage); return err },
-		"Defaults":      func(ctx context.Context) error { _, err := r.Defaults(ctx, w.hq); return err },
-		"Connector":     func(ctx context.Context) error { _, err := r.Connector(ctx, w.hq, id); return err },
-		"Get":           func(ctx context.Context) error { _, err := r.Get(ctx); return err },
-		"Organizations": func(ctx context.Context) error { _, err := r.Organizations(ctx); return err },
-		"List":          func(ctx context.Context) error { _, err := r.List(ctx, connector.Filter{}); return err },
-		"History":       func(ctx context.Context) error { _, err := r.History(ctx, id, 0, 0); return err },
-		"Audit":         func(ctx context.Context) error { _, err := r.Audit(ctx, connector.AuditFilter{Limit: 10}); return err },
-		"Pinned":        func(ctx context.Context) error { _, err := r.Pinned(ctx, id, pinOne); return err },
-		"Revisions":     func(ctx context.Context) error { _, err := w.store.Revisions(ctx, []tenant.ID{w.a}); return err },
-		"Tenants":       func(ctx context.Context) error { _, err := w.store.Tenants(ctx); return err },
+		"Default":   func(ctx context.Context) error { _, err := r.Default(ctx, w.hq, providers.Storage); return err },
+		"Defaults":  func(ctx context.Context) error { _, err := r.Defaults(ctx, w.hq); return err },
+		"Connector": func(ctx context.Context) error { _, err := r.Connector(ctx, w.hq, id); return err },
+		"Get":       func(ctx context.Context) error { _, err := r.Get(ctx); return err },
+		"Organizations": func(ctx context.Context) error {
+			_, err := r.Organizations(ctx, connector.OrganizationFilter{})
+			return err
+		},
+		"List":      func(ctx context.Context) error { _, err := r.List(ctx, connector.Filter{}); return err },
+		"History":   func(ctx context.Context) error { _, err := r.History(ctx, id, 0, 0); return err },
+		"Audit":     func(ctx context.Context) error { _, err := r.Audit(ctx, connector.AuditFilter{Limit: 10}); return err },
+		"Pinned":    func(ctx context.Context) error { _, err := r.Pinned(ctx, id, pinOne); return err },
+		"Revisions": func(ctx context.Context) error { _, err := w.store.Revisions(ctx, []tenant.ID{w.a}); return err },
+		"Tenants":   func(ctx context.Context) error { _, err := w.store.Tenants(ctx, connector.TenantFilter{}); return err },
 		"ClaimRequest": func(ctx context.Context) error {
 			_, _, err := w.store.ClaimRequest(ctx, w.claim(1, "x"), time.Hour)
 			return err

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/patchbay-dev/patchbay/connector"
+	"github.com/patchbay-dev/patchbay/internal/fault"
 	"github.com/patchbay-dev/patchbay/providers"
 	"github.com/patchbay-dev/patchbay/tenant"
 )
@@ -28,7 +29,12 @@ func list(w *world) {
 	gone := mk(w.hq, providers.Email, "smtp", "three")
 	gone = w.update(w.a, gone, func(c *connector.Connector) { c.DeletedAt = moment })
 	w.insert(w.b, draft(w.hq, providers.Storage))
-	ids := []connector.ID{s3.ID, drive.ID, smtp.ID, gone.ID}
+	broken := mk(w.lab, providers.Messaging, "slack", "")
+	broken = w.update(w.a, broken, func(c *connector.Connector) { c.State = connector.StateError })
+	first := live(w.lab, providers.Webhook)
+	first = w.insert(w.a, first)
+	yes, no := true, false
+	ids := []connector.ID{s3.ID, drive.ID, smtp.ID, gone.ID, broken.ID, first.ID}
 	slices.SortFunc(ids, func(a, b connector.ID) int { return strings.Compare(a.String(), b.String()) })
 	none := wholeTenant
 	for _, row := range []struct {
@@ -36,7 +42,16 @@ func list(w *world) {
 		filter connector.Filter
 		want   []connector.ID
 	}{
-		{"living", connector.Filter{}, []connector.ID{s3.ID, drive.ID, smtp.ID}},
+		{"living", connector.Filter{}, []connector.ID{s3.ID, drive.ID, smtp.ID, broken.ID, first.ID}},
+		{"deleted", connector.Filter{Deleted: true}, []connector.ID{gone.ID}},
+		{"state", connector.Filter{State: connector.StateError}, []connector.ID{broken.ID}},
+		{"defaults", connector.Filter{Default: &yes}, []connector.ID{first.ID}},
+		{"no defaults", connector.Filter{Default: &no}, []connector.ID{s3.ID, drive.ID, smtp.ID, broken.ID}},
+		{"bound", connector.Filter{Bound: true, Organizations: []tenant.OrganizationID{w.hq}}, []connector.ID{s3.ID}},
+		{"bound to two", connector.Filter{Bound: true, Organizations: []tenant.OrganizationID{w.hq, w.lab}}, []connector.ID{s3.ID, smtp.ID, broken.ID, first.ID}},
+		{"bound, deleted", connector.Filter{Bound: true, Organizations: []tenant.OrganizationID{w.hq}, Deleted: true}, []connector.ID{gone.ID}},
+		{"bound to nothing", connector.Filter{Bound: true}, nil},
+		{"bound, another organization", connector.Filter{Bound: true, Organizations: []tenant.OrganizationID{w.hq}, Organization: &w.lab}, nil},
 		{"deleted too", connector.Filter{IncludeDeleted: true}, ids},
 		{"category", connector.Filter{Category: providers.Storage}, []connector.ID{s3.ID, drive.ID}},
 		{"kind", connector.Filter{Kind: "smtp"}, []connector.ID{smtp.ID}},
@@ -49,7 +64,7 @@ func list(w *world) {
 		{"after", connector.Filter{IncludeDeleted: true, After: ids[1]}, ids[2:]},
 		{"limit", connector.Filter{IncludeDeleted: true, Limit: 2}, ids[:2]},
 		{"after and limit", connector.Filter{IncludeDeleted: true, After: ids[0], Limit: 2}, ids[1:3]},
-		{"after the last", connector.Filter{IncludeDeleted: true, After: ids[3]}, nil},
+		{"after the last", connector.Filter{IncludeDeleted: true, After: ids[5]}, nil},
 	} {
 		got, err := w.store.Tenant(w.a).List(w.ctx(), row.filter)
 		w.ok(err, row.name)
@@ -69,6 +84,118 @@ func list(w *world) {
 	got[0].Name = "scribbled"
 	if w.stored(w.a, s3.ID).Name != "Draft" {
 		w.Error("a returned value is shared")
+	}
+}
+
+// listSearch looks for text that holds what other searches read as a wildcard, and
+// letters that not every database knows the cases of.
+func listSearch(w *world) {
+	names := []string{"100% Über_Mail", "100 percent", `a[b]*c?d\e`, "İstanbul", "plain (x|y)"}
+	ids := map[string]string{}
+	for _, name := range names {
+		c := draft(w.hq, providers.Email)
+		c.Name, c.Kind = name, "smtp"
+		if name == "plain (x|y)" {
+			c.ExternalID, c.Kind = "External.One", "sendgrid"
+		}
+		ids[w.insert(w.a, c).ID.String()] = name
+	}
+	var one string
+	for id, name := range ids {
+		if name == "İstanbul" {
+			one = id
+		}
+	}
+	for query, want := range map[string][]string{
+		"über": {names[0]}, "ÜBER_m": {names[0]}, "0% ": {names[0]}, "100": names[:2], "_": {names[0]}, "%": {names[0]},
+		"[B]*C": {names[2]}, "?D": {names[2]}, `\E`: {names[2]}, "*": {names[2]}, "x|y": {names[4]}, "(x": {names[4]}, ".": {names[4]},
+		"İST": {names[3]}, "EXTERNAL.one": {names[4]}, "SMTP": names[:4], "sendGRID": {names[4]}, one: {names[3]}, strings.ToUpper(one[9:]): {names[3]},
+		"nowhere": nil, "^a": nil, "d$": nil, "1.0": nil,
+	} {
+		got, err := w.store.Tenant(w.a).List(w.ctx(), connector.Filter{Query: query})
+		w.ok(err, query)
+		var found []string
+		for _, c := range got {
+			found = append(found, c.Name)
+		}
+		want = slices.Clone(want)
+		slices.Sort(found)
+		slices.Sort(want)
+		if !slices.Equal(found, want) {
+			w.Errorf("%q finds %q, want %q", query, found, want)
+		}
+	}
+	for _, query := range []string{"\x00", "\xff"} {
+		_, err := w.store.Tenant(w.a).List(w.ctx(), connector.Filter{Query: query})
+		w.code(err, fault.InvalidArgument, "what no text holds")
+	}
+}
+
+func listOrganizations(w *world) {
+	off := tenant.MustOrganizationID("off")
+	w.change(w.a, func(ctx context.Context, tx connector.TenantTx) error {
+		return tx.PutOrganization(ctx, connector.Organization{ID: off, Name: "Closed [Shop]"})
+	})
+	yes, no := true, false
+	for _, row := range []struct {
+		name   string
+		filter connector.OrganizationFilter
+		want   []tenant.OrganizationID
+	}{
+		{"all", connector.OrganizationFilter{}, []tenant.OrganizationID{w.hq, w.lab, off}},
+		{"active", connector.OrganizationFilter{Active: &yes}, []tenant.OrganizationID{w.hq, w.lab}},
+		{"inactive", connector.OrganizationFilter{Active: &no}, []tenant.OrganizationID{off}},
+		{"search", connector.OrganizationFilter{Query: "D [sh"}, []tenant.OrganizationID{off}},
+		{"search an id", connector.OrganizationFilter{Query: "HQ"}, []tenant.OrganizationID{w.hq}},
+		{"bound", connector.OrganizationFilter{Bound: true, Organizations: []tenant.OrganizationID{off, unknownOrg}}, []tenant.OrganizationID{off}},
+		{"bound to nothing", connector.OrganizationFilter{Bound: true}, nil},
+		{"after", connector.OrganizationFilter{After: w.hq}, []tenant.OrganizationID{w.lab, off}},
+		{"after and limit", connector.OrganizationFilter{After: w.hq, Limit: 1}, []tenant.OrganizationID{w.lab}},
+	} {
+		got, err := w.store.Tenant(w.a).Organizations(w.ctx(), row.filter)
+		w.ok(err, row.name)
+		var ids []tenant.OrganizationID
+		for _, o := range got {
+			ids = append(ids, o.ID)
+		}
+		if !slices.Equal(ids, row.want) {
+			w.Errorf("%s: %v, want %v", row.name, ids, row.want)
+		}
+	}
+	if got, err := w.store.Tenant(w.b).Organizations(w.ctx(), connector.OrganizationFilter{Bound: true, Organizations: []tenant.OrganizationID{off}}); err != nil || len(got) != 0 {
+		w.Errorf("another tenant's: %v, %v", got, err)
+	}
+}
+
+func listTenants(w *world) {
+	w.change(w.b, func(ctx context.Context, tx connector.TenantTx) error {
+		return tx.UpdateTenant(ctx, func(t *connector.Tenant) error {
+			t.Name, t.Status = "Ä 100%", connector.StatusSuspended
+			return nil
+		})
+	})
+	for _, row := range []struct {
+		name   string
+		filter connector.TenantFilter
+		want   []tenant.ID
+	}{
+		{"all", connector.TenantFilter{}, []tenant.ID{w.a, w.b}},
+		{"status", connector.TenantFilter{Status: connector.StatusSuspended}, []tenant.ID{w.b}},
+		{"search", connector.TenantFilter{Query: "ä 100%"}, []tenant.ID{w.b}},
+		{"search an id", connector.TenantFilter{Query: "ACM"}, []tenant.ID{w.a}},
+		{"nothing", connector.TenantFilter{Query: "_"}, nil},
+		{"limit", connector.TenantFilter{Limit: 1}, []tenant.ID{w.a}},
+		{"after", connector.TenantFilter{After: w.a, Limit: 1}, []tenant.ID{w.b}},
+	} {
+		got, err := w.store.Tenants(w.ctx(), row.filter)
+		w.ok(err, row.name)
+		var ids []tenant.ID
+		for _, t := range got {
+			ids = append(ids, t.ID)
+		}
+		if !slices.Equal(ids, row.want) {
+			w.Errorf("%s: %v, want %v", row.name, ids, row.want)
+		}
 	}
 }
 

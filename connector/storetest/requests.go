@@ -294,7 +294,7 @@ func purgeDate(w *world) {
 		w.Errorf("%+v", got)
 	}
 	w.ok(set(func(t *connector.Tenant) { t.Status, t.PurgeAt = connector.StatusReady, time.Time{} }), "resume")
-	list, err := w.store.Tenants(w.ctx())
+	list, err := w.store.Tenants(w.ctx(), connector.TenantFilter{})
 	w.ok(err, "tenants")
 	for _, t := range list {
 		if !t.PurgeAt.IsZero() || t.Status != connector.StatusReady {

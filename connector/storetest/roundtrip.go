@@ -241,10 +241,10 @@ func cleared(w *world) {
 
 func organizations(w *world) {
 	want := connector.Organization{ID: w.hq, ExternalID: "res.organization.hq", Name: "Häuptquartier", Active: false, NoUpdate: true}
-	first, err := w.store.Tenant(w.a).Organizations(w.ctx())
+	first, err := w.store.Tenant(w.a).Organizations(w.ctx(), connector.OrganizationFilter{})
 	w.ok(err, "organizations")
 	w.change(w.a, func(ctx context.Context, tx connector.TenantTx) error { return tx.PutOrganization(ctx, want) })
-	got, err := w.store.Tenant(w.a).Organizations(w.ctx())
+	got, err := w.store.Tenant(w.a).Organizations(w.ctx(), connector.OrganizationFilter{})
 	w.ok(err, "organizations")
 	if len(first) != 2 || len(got) != 2 || got[0].ID != w.hq || got[1] != first[1] {
 		w.Fatalf("organizations %v, then %v", first, got)
@@ -259,7 +259,7 @@ func organizations(w *world) {
 }
 
 func tenants(w *world) {
-	all, err := w.store.Tenants(w.ctx())
+	all, err := w.store.Tenants(w.ctx(), connector.TenantFilter{})
 	w.ok(err, "tenants")
 	if len(all) != 2 || all[0].ID != w.a || all[1].ID != w.b || all[0].Name != "Acme" {
 		w.Fatalf("tenants %v", all)
@@ -282,7 +282,7 @@ func tenants(w *world) {
 	if got != want || got.CreatedAt.Location() != time.UTC || got.UpdatedAt.Before(all[0].UpdatedAt) {
 		w.Errorf("got %v, want %v", got, want)
 	}
-	all, err = w.store.Tenants(w.ctx())
+	all, err = w.store.Tenants(w.ctx(), connector.TenantFilter{})
 	w.ok(err, "tenants")
 	if all[0] != got {
 		w.Errorf("the list says %v, the tenant %v", all[0], got)

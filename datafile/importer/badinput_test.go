@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/patchbay-dev/patchbay/connector"
 	"github.com/patchbay-dev/patchbay/datafile/importer"
 	"github.com/patchbay-dev/patchbay/tenant"
 )
@@ -114,7 +115,7 @@ func TestBadInput(t *testing.T) {
 			w := newWorld(t)
 			w.env["EMPTY"], w.env["LINES"] = "", "a\nb"
 			w.refuses(row.file, row.options, row.want...)
-			ts, err := w.store.Tenants(t.Context())
+			ts, err := w.store.Tenants(t.Context(), connector.TenantFilter{})
 			if err != nil || len(ts) != 0 {
 				t.Errorf("left behind: %v, %v", ts, err)
 			}

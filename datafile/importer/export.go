@@ -24,7 +24,7 @@ func (im *Importer) Export(ctx context.Context, id tenant.ID) (*datafile.File, e
 	if err != nil {
 		return nil, fmt.Errorf("export tenant %s: %w", id, err)
 	}
-	orgs, err := reader.Organizations(ctx)
+	orgs, err := reader.Organizations(ctx, connector.OrganizationFilter{})
 	if err != nil {
 		return nil, fmt.Errorf("export organizations of %s: %w", id, err)
 	}

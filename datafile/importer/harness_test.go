@@ -264,13 +264,13 @@ func (w *world) refuses(text string, o importer.Options, want ...string) {
 func (w *world) state() string {
 	w.Helper()
 	var b strings.Builder
-	tenants, err := w.store.Tenants(w.Context())
+	tenants, err := w.store.Tenants(w.Context(), connector.TenantFilter{})
 	if err != nil {
 		w.Fatal(err)
 	}
 	for _, t := range tenants {
 		r := w.store.Tenant(t.ID)
-		orgs, err := r.Organizations(w.Context())
+		orgs, err := r.Organizations(w.Context(), connector.OrganizationFilter{})
 		if err != nil {
 			w.Fatal(err)
 		}

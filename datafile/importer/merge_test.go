@@ -253,7 +253,7 @@ func failingVaultCase(t *testing.T, w *world) {
 	if _, err := w.im.Apply(t.Context(), plan); !errors.Is(err, fault.Unavailable) {
 		t.Errorf("got %v", err)
 	}
-	if ts, err := w.store.Tenants(t.Context()); err != nil || len(ts) != 0 {
+	if ts, err := w.store.Tenants(t.Context(), connector.TenantFilter{}); err != nil || len(ts) != 0 {
 		t.Errorf("tenants %v, %v", ts, err)
 	}
 	if n := w.alive(acme); n != 0 {
@@ -300,7 +300,7 @@ func refusedCase(t *testing.T, w *world) {
 		if n := w.alive(acme); n != row.alive {
 			t.Errorf("after %v: %d bundles", row.err, n)
 		}
-		if ts, err := w.store.Tenants(t.Context()); err != nil || len(ts) != 0 {
+		if ts, err := w.store.Tenants(t.Context(), connector.TenantFilter{}); err != nil || len(ts) != 0 {
 			t.Errorf("tenants %v, %v", ts, err)
 		}
 	}

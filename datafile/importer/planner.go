@@ -269,7 +269,7 @@ func (p *planner) storedTenants(ctx context.Context) ([]connector.Tenant, error)
 	}
 	var err error
 	if p.o.Tenant.IsZero() {
-		p.stored, err = p.im.Store.Tenants(ctx)
+		p.stored, err = p.im.Store.Tenants(ctx, connector.TenantFilter{})
 	} else {
 		var t connector.Tenant
 		if t, err = p.im.Store.Tenant(p.o.Tenant).Get(ctx); err == nil {
@@ -427,7 +427,7 @@ func (p *planner) load(ctx context.Context, id tenant.ID) error {
 		return fmt.Errorf("read tenant %s: %w", id, err)
 	}
 	s.stored, s.exists = stored, true
-	orgs, err := reader.Organizations(ctx)
+	orgs, err := reader.Organizations(ctx, connector.OrganizationFilter{})
 	if err != nil {
 		return fmt.Errorf("read organizations of %s: %w", id, err)
 	}

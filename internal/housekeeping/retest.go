@@ -128,7 +128,7 @@ const visits = 12
 // at once. It returns ctx's error when that ends.
 func (r *Retester) round(ctx context.Context) error {
 	begun, length := time.Now(), r.o.Period/visits
-	tenants, err := r.o.Store.Tenants(ctx)
+	tenants, err := r.o.Store.Tenants(ctx, connector.TenantFilter{})
 	if err != nil {
 		r.Failures.Add(1)
 		r.o.Log.Warn("the tenants whose connectors are to be tested could not be listed", "error", err)

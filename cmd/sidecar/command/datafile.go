@@ -305,7 +305,7 @@ func theTenant(ctx context.Context, store connector.Store, name string) (tenant.
 		}
 		return id, nil
 	}
-	all, err := store.Tenants(ctx)
+	all, err := store.Tenants(ctx, connector.TenantFilter{})
 	if err != nil {
 		return tenant.ID{}, err
 	}

@@ -307,7 +307,7 @@ const demoCategory = "storage"
 // named or, for "", of any: acme of the bundled example, or whatever a seed
 // brought. With none it is the first there is.
 func (e *embedded) demo(ctx context.Context, name string, category providers.Category) (demo, error) {
-	tenants, err := e.store.Tenants(ctx)
+	tenants, err := e.store.Tenants(ctx, connector.TenantFilter{})
 	if err != nil {
 		return demo{}, err
 	}
@@ -317,7 +317,7 @@ func (e *embedded) demo(ctx context.Context, name string, category providers.Cat
 			continue
 		}
 		reader := e.store.Tenant(t.ID)
-		organizations, err := reader.Organizations(ctx)
+		organizations, err := reader.Organizations(ctx, connector.OrganizationFilter{})
 		if err != nil {
 			return demo{}, err
 		}
