@@ -12,6 +12,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"github.com/patchbay-dev/patchbay/connector"
+	"github.com/patchbay-dev/patchbay/datafile/importer"
 	"github.com/patchbay-dev/patchbay/httpapi/problem"
 	"github.com/patchbay-dev/patchbay/internal/fault"
 	"github.com/patchbay-dev/patchbay/internal/obs"
@@ -65,6 +66,20 @@ func Mount(app *fiber.App, o Options) (*API, error) {
 	if !app.Config().Immutable {
 		return nil, fault.New(fault.InvalidArgument, "the admin API needs an app whose strings are its own")
 	}
+	return mount(app, o)
+}
+
+// Describe returns the OpenAPI document of an API over the kinds, without one.
+// Errors: fault.Internal when it can't be written.
+func Describe(kinds *providers.Registry, version, publicURL string) ([]byte, error) {
+	a, err := mount(fiber.New(fiber.Config{DisableStartupMessage: true}), Options{Kinds: kinds, Version: version, PublicURL: publicURL, Files: &importer.Importer{}})
+	if err != nil {
+		return nil, err
+	}
+	return a.document, nil
+}
+
+func mount(app *fiber.App, o Options) (*API, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}

@@ -54,6 +54,7 @@ func register[I, O any](a *API, o operation, handle func(ctx context.Context, k 
 		h.Metadata = map[string]any{}
 	}
 	may := append(slices.Clone(anyway), o.may...)
+	h.Security = []map[string][]string{} // public, unless there is a permission
 	if o.permission != "" {
 		h.Metadata[metaPermission] = o.permission
 		h.Security = []map[string][]string{{securityScheme: {}}}

@@ -124,7 +124,7 @@ func rootCommand(s streams, env environment) *cobra.Command {
 	root.AddCommand(
 		devCommand(s, env), serveCommand(s, env), adminCommand(s, env), migrateCommand(s, env),
 		importCommand(s, env), exportCommand(s, env), resolveCommand(s, env), tokenCommand(s, env),
-		kindsCommand(s, env), checkCommand(s, env), healthcheckCommand(s, env), versionCommand(s),
+		kindsCommand(s, env), openAPICommand(s, env), checkCommand(s, env), healthcheckCommand(s, env), versionCommand(s),
 	)
 	root.InitDefaultCompletionCmd()
 	for _, c := range root.Commands() {

@@ -65,8 +65,8 @@ func (d *Document) Operations() []Operation {
 				continue
 			}
 			id, _ := op["operationId"].(string)
-			_, guarded := op["security"]
-			out = append(out, Operation{ID: id, Method: strings.ToUpper(method), Path: path, Public: !guarded, Raw: op})
+			security, _ := op["security"].([]any)
+			out = append(out, Operation{ID: id, Method: strings.ToUpper(method), Path: path, Public: len(security) == 0, Raw: op})
 		}
 	}
 	return out
