@@ -91,7 +91,7 @@ func TestAccess(t *testing.T) {
 		t.Run(op.ID, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
-			owner := w.as(admin())
+			owner := w.as(adminClaims())
 			id := owner.lab("of hq", "hq")
 			path := strings.NewReplacer("{id}", id, "{n}", "1", "{organization}", "hq", "{tenant}", "globex", "{kind}", "lab").Replace(op.Path)
 			switch op.ID {
@@ -123,33 +123,33 @@ func TestAccess(t *testing.T) {
 			is("nobody", &caller{w, ""}, 401)
 			is("garbage", &caller{w, "x.y.z"}, 401)
 			is("expired", &caller{w, w.kit.Sign(map[string]any{"tenant_id": "acme", "org_ids": []string{"*"}, "roles": all, "exp": time.Now().Add(-time.Hour).Unix()})}, 401)
-			is("another issuer", &caller{w, tenanttest.New(t).Token(admin())}, 401)
-			is("no role", w.as(admin(roles())), 403)
-			is("an unknown role", w.as(admin(roles("connectors.admin", "*"))), 403)
+			is("another issuer", &caller{w, tenanttest.New(t).Token(adminClaims())}, 401)
+			is("no role", w.as(adminClaims(roles())), 403)
+			is("an unknown role", w.as(adminClaims(roles("connectors.admin", "*"))), 403)
 			for _, p := range all {
 				if p != r.permission && p != "platform.admin" {
-					is("only "+p, w.as(admin(roles(p))), 403)
+					is("only "+p, w.as(adminClaims(roles(p))), 403)
 				}
 			}
 			if r.permission != "platform.admin" {
-				a := w.as(admin(roles(r.permission), elsewhere)).do(op.Method, path, r.body, append([]string{"X-Tenant-Id", "acme"}, headers...)...)
+				a := w.as(adminClaims(roles(r.permission), elsewhere)).do(op.Method, path, r.body, append([]string{"X-Tenant-Id", "acme"}, headers...)...)
 				if a.status != 403 {
 					t.Errorf("another tenant's admin who names this tenant: %d %s", a.status, a.body)
 				}
 				switch {
 				case r.of == "connector":
-					is("another tenant", w.as(admin(elsewhere)), 404)
-					is("another organization", w.as(admin(inLabs)), 404)
+					is("another tenant", w.as(adminClaims(elsewhere)), 404)
+					is("another organization", w.as(adminClaims(inLabs)), 404)
 				case r.of == "organization" && !r.whole:
-					is("another organization", w.as(admin(inLabs)), 404)
+					is("another organization", w.as(adminClaims(inLabs)), 404)
 				case r.whole && r.of == "":
-					is("one organization", w.as(admin(inHQ)), 403)
+					is("one organization", w.as(adminClaims(inHQ)), 403)
 				case op.ID == "create-connector", op.ID == "resolve-default":
-					is("another organization", w.as(admin(inLabs)), 404)
+					is("another organization", w.as(adminClaims(inLabs)), 404)
 				}
-				is("an unknown tenant", w.as(admin(func(c *devissuer.Claims) { c.Tenant = "nobody" })), notFoundUnlessStatic(op.ID))
+				is("an unknown tenant", w.as(adminClaims(func(c *devissuer.Claims) { c.Tenant = "nobody" })), notFoundUnlessStatic(op.ID))
 			}
-			is("who may", w.as(admin(roles(r.permission, "connectors.read"))), r.good)
+			is("who may", w.as(adminClaims(roles(r.permission, "connectors.read"))), r.good)
 		})
 	}
 	for id := range rows {
@@ -171,7 +171,7 @@ func notFoundUnlessStatic(id string) int {
 func TestPlatformReaches(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	id := w.as(admin()).lab("of hq", "hq")
+	id := w.as(adminClaims()).lab("of hq", "hq")
 	operator := w.as(devissuer.Claims{Tenant: "globex", Roles: []string{"platform.admin"}, Subject: "op", TTL: time.Hour})
 	operator.want(404, "GET", "/api/connectors/"+id, nil)
 	operator.want(200, "GET", "/api/connectors/"+id, nil, "X-Tenant-Id", "acme")
@@ -182,11 +182,11 @@ func TestPlatformReaches(t *testing.T) {
 		t.Errorf("%s", a.body)
 	}
 	operator.want(200, "POST", "/api/tenants/acme/suspend", nil)
-	w.as(admin()).want(403, "GET", "/api/connectors/"+id, nil)
+	w.as(adminClaims()).want(403, "GET", "/api/connectors/"+id, nil)
 	operator.want(200, "GET", "/api/connectors/"+id, nil, "X-Tenant-Id", "acme")
-	if code := w.as(admin()).do("GET", "/api/connectors", nil).text("code"); code != "tenant_suspended" {
+	if code := w.as(adminClaims()).do("GET", "/api/connectors", nil).text("code"); code != "tenant_suspended" {
 		t.Errorf("a suspended tenant's admin gets %s", code)
 	}
 	operator.want(200, "POST", "/api/tenants/acme/resume", nil)
-	w.as(admin()).want(200, "GET", "/api/connectors/"+id, nil)
+	w.as(adminClaims()).want(200, "GET", "/api/connectors/"+id, nil)
 }

@@ -20,7 +20,7 @@ import (
 func TestLife(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	amy := w.as(admin())
+	amy := w.as(adminClaims())
 	made := amy.want(201, "POST", "/api/connectors", map[string]any{"name": "A", "kind": "laboratory", "organization_id": "hq",
 		"params": map[string]any{"host": "one.example"}, "secrets": map[string]any{"password": canary}})
 	id, path := made.text("id"), "/api/connectors/"+made.text("id")
@@ -121,7 +121,7 @@ func TestLife(t *testing.T) {
 func TestConsentByHTTP(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	amy, eve := w.as(admin()), w.as(admin(func(c *devissuer.Claims) { c.Subject = "eve" }))
+	amy, eve := w.as(adminClaims()), w.as(adminClaims(func(c *devissuer.Claims) { c.Subject = "eve" }))
 	id := amy.lab("mail", "hq", func(m map[string]any) { m["params"].(map[string]any)["mode"] = "oauth" })
 	path := "/api/connectors/" + id + "/oauth/"
 	begun := amy.want(200, "POST", path+"start", nil)
@@ -173,7 +173,7 @@ func TestConsentByHTTP(t *testing.T) {
 func TestTwoAdmins(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	amy, bob := w.as(admin()), w.as(admin(func(c *devissuer.Claims) { c.Subject = "bob" }))
+	amy, bob := w.as(adminClaims()), w.as(adminClaims(func(c *devissuer.Claims) { c.Subject = "bob" }))
 	counter := amy.lab("counter", "hq", func(m map[string]any) { m["params"].(map[string]any)["note"] = "0" })
 	slots := []string{amy.lab("a", "hq", func(m map[string]any) { m["active"] = true }), amy.lab("b", "hq", func(m map[string]any) { m["active"] = true })}
 	const each = 250
@@ -219,7 +219,7 @@ func TestTwoAdmins(t *testing.T) {
 func TestAnything(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	amy := w.as(admin(func(c *devissuer.Claims) { c.Roles = append(c.Roles, "platform.admin") }))
+	amy := w.as(adminClaims(func(c *devissuer.Claims) { c.Roles = append(c.Roles, "platform.admin") }))
 	ids := []string{amy.lab("a", "hq"), amy.lab("b", "labs"), "01981a5c-6f3e-7b1a-8c6d-2f1e0a9b8c7d", "x", "%00", "..%2f"}
 	seed := rand.Uint64()
 	r := rand.New(rand.NewPCG(seed, 1))

@@ -157,23 +157,23 @@ func newWorld(t *testing.T, change ...func(o *adminapi.Options)) *world {
 	for _, fn := range change {
 		fn(&o)
 	}
-	admin, err := httpapi.NewAdmin(httpapi.AdminOptions{API: &o})
+	surface, err := httpapi.NewAdmin(httpapi.AdminOptions{API: &o})
 	must(t, err)
 	ln, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	must(t, err)
 	served := make(chan error, 1)
-	go func() { served <- admin.Serve(ln) }()
+	go func() { served <- surface.Serve(ln) }()
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
-		if err := admin.Shutdown(ctx); err != nil {
+		if err := surface.Shutdown(ctx); err != nil {
 			t.Error(err)
 		}
 		_ = ln.Close() // one that has not begun to serve knows no listener yet
 		<-served
 	})
 	w.base = "http://" + ln.Addr().String()
-	w.document = apitest.Parse(t, admin.API.Document())
+	w.document = apitest.Parse(t, surface.API.Document())
 	w.client = &http.Client{Transport: &apitest.Transport{T: t, Document: w.document}, Timeout: 30 * time.Second,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	_, err = store.Change(t.Context(), connector.Change{Actor: "test", Create: []connector.Tenant{
@@ -199,8 +199,8 @@ func must(t testing.TB, err error) {
 	}
 }
 
-// claims are a token's: of acme's admin of all organizations, unless it says otherwise.
-func admin(change ...func(c *devissuer.Claims)) devissuer.Claims {
+// adminClaims are a token's: of acme's admin of all organizations, unless it says otherwise.
+func adminClaims(change ...func(c *devissuer.Claims)) devissuer.Claims {
 	c := devissuer.Claims{Tenant: "acme", Organization: "hq", Organizations: []string{"*"}, Subject: "amy",
 		Roles: []string{"connectors.read", "connectors.write", "secrets.read"}, TTL: time.Hour}
 	for _, fn := range change {

@@ -14,6 +14,7 @@ import (
 // through internal/egress, which refuses the platform's own addresses (a
 // metadata service, the database) on every redirect and every look-up.
 var dialling = map[string]string{
+	"client/admin/client.go":         "the control plane that its user names",
 	"cmd/sidecar/command/client.go":  "the local API or the probes of a sidecar that the operator names",
 	"cmd/sidecar/command/control.go": "the Unix socket of a running dev",
 	"httpapi/unix.go":                "its own leftover Unix socket, to see whether it is dead",

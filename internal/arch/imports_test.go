@@ -156,6 +156,7 @@ var arrows = []struct {
 		"the wire knows no store, no Vault and no Redis; rules are connector.Service's"},
 	{[]string{"httpapi"}, []string{"httpapi/...", "connector", "providers", "resolver", "tenant", "internal/fault", "internal/obs", "internal/secret"},
 		"the wire knows no store, no Vault and no Redis"},
+	{[]string{"client/..."}, nil, "apps import it, and get nothing of the server with it"},
 	{[]string{"cmd/..."}, []string{"..."}, "wiring sees everything"},
 	{[]string{"bench/...", "e2e/..."}, []string{"..."}, "they look at the whole"},
 }
