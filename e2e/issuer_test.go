@@ -28,10 +28,13 @@ const (
 	clientID     = "web"
 	clientSecret = "CANARY+client/secret of the tenant-5f1c"
 	redirectURL  = "http://127.0.0.1:9/cb"
+	publicURL    = "http://127.0.0.1:9" // what browsers call the control plane
 )
 
 // The provider's register of clients is one per process.
-var registered = sync.OnceFunc(func() { opstore.RegisterClients(opstore.WebClient(clientID, clientSecret, redirectURL)) })
+var registered = sync.OnceFunc(func() {
+	opstore.RegisterClients(opstore.WebClient(clientID, clientSecret, redirectURL, publicURL+"/api/connectors/oauth/callback/microsoft_graph_mail"))
+})
 
 // issuer is a real OpenID provider at the paths of Microsoft's. It replaces a
 // refresh token with each use and takes none twice, so that two refreshes where
@@ -182,6 +185,16 @@ func (i *issuer) moments() []time.Time {
 // agree plays a user who consents in a browser, and returns the code.
 func (i *issuer) agree(t testing.TB, at string) (code secret.Value) {
 	t.Helper()
+	u := i.comeBack(t, at)
+	if !strings.HasPrefix(u.String(), redirectURL) || u.Query().Get("state") != "a state" || u.Query().Get("code") == "" {
+		t.Fatalf("came back to %s", u)
+	}
+	return secret.New(u.Query().Get("code"))
+}
+
+// comeBack plays a user who consents in a browser, and returns where that is sent.
+func (i *issuer) comeBack(t testing.TB, at string) *url.URL {
+	t.Helper()
 	jar, err := cookiejar.New(nil)
 	if err != nil {
 		t.Fatal(err)
@@ -204,9 +217,5 @@ func (i *issuer) agree(t testing.TB, at string) (code secret.Value) {
 	u = next(browser.PostForm(i.url+"/login/username", url.Values{
 		"id": {u.Query().Get("authRequestID")}, "username": {"test-user@" + u.Hostname()}, "password": {"verysecure"},
 	}))
-	u = next(browser.Get(u.String()))
-	if !strings.HasPrefix(u.String(), redirectURL) || u.Query().Get("state") != "a state" || u.Query().Get("code") == "" {
-		t.Fatalf("came back to %s", u)
-	}
-	return secret.New(u.Query().Get("code"))
+	return next(browser.Get(u.String()))
 }
