@@ -360,13 +360,13 @@ func devBanner(s streams, issuer *devissuer.Issuer, cfg *config.Config, local, a
 	fmt.Fprintf(&b, `Patchbay is up, on embedded defaults in %s
 
   local API   %s
-  admin       http://%s/dev/jwks.json (the keys of this dev's tokens)
+  admin API   http://%s/api/docs (tokens: %s token --data-dir %s --tenant TENANT --orgs '*' --roles connectors.read,connectors.write)
   probes      http://%s/readyz
 
-`, o.dataDir, shownAddress(local), callable(admin.Addr().String()), callable(probes.Addr().String()))
+`, o.dataDir, shownAddress(local), callable(admin.Addr().String()), self(), quoted(o.dataDir), callable(probes.Addr().String()))
 	for _, warning := range []string{
 		leftLoopback("local API", local, "PATCHBAY_LOCAL_LISTEN", "whoever reaches it with a token of this dev gets secrets"),
-		leftLoopback("admin listener", admin, "PATCHBAY_ADMIN_LISTEN", "whoever reaches it reads this dev's public keys"),
+		leftLoopback("admin listener", admin, "PATCHBAY_ADMIN_LISTEN", "whoever reaches it with a token of this dev manages connectors"),
 		leftLoopback("probes listener", probes, "PATCHBAY_PROBES_LISTEN", "whoever reaches it reads its health and metrics, without a token"),
 	} {
 		if warning != "" {
