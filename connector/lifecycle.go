@@ -256,7 +256,7 @@ func (w *work) commit(ctx context.Context, v verb) (Written, error) {
 				return err
 			}
 		}
-		if grant {
+		if grant || w.unbind { // a consent under way was meant for the client that was
 			if err := tx.DeleteGrant(ctx, w.next.ID); err != nil {
 				return err
 			}

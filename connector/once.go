@@ -27,7 +27,7 @@ type Requests interface {
 	//   - else done is the outcome of the same request, nil while it is under way.
 	//
 	// Errors: fault.InvalidArgument when something else was asked under the key;
-	// fault.NotFound when there is no such tenant.
+	// fault.NotFound when the claim names a tenant that there is not.
 	ClaimRequest(ctx context.Context, c Claim, d time.Duration) (claimed bool, done *RequestOutcome, err error)
 	// FreeRequest ends a claim of a request that had no effect. One that is not held
 	// any more is no error.
@@ -38,7 +38,7 @@ type Requests interface {
 
 // Claim is one process's claim on a request.
 type Claim struct {
-	Tenant  tenant.ID
+	Tenant  tenant.ID // zero: the platform's, such as for a tenant that there is to be
 	Actor   string
 	Key     [32]byte // a hash of actor and key
 	Request [32]byte // the digest of what is asked

@@ -31,6 +31,7 @@ type Store interface {
 	Grants
 	Requests
 	Consents
+	Purges
 
 	// Ping reaches the database once and returns its clock.
 	Ping(ctx context.Context) (time.Time, error)
@@ -214,7 +215,8 @@ type Changer interface {
 	//
 	// fn may run more than once (serialisation); it must not keep the Tx.
 	// Errors: fault.NotFound when a tenant neither exists nor is created;
-	// fault.AlreadyExists when a tenant to create exists.
+	// fault.AlreadyExists when a tenant to create exists, or has been purged;
+	// fault.Conflict for a tenant whose purge has begun.
 	Change(ctx context.Context, c Change, fn func(ctx context.Context, tx Tx) error) (map[tenant.ID]int64, error)
 	// RecordTest stores a test's outcome without moving a revision or version,
 	// when the connector's version is still the tested one; else
@@ -286,7 +288,8 @@ type TenantTx interface {
 	// Update applies fn to the connector when its version is the given one and
 	// stores the result with the next version. fn must not change ID, Kind,
 	// Category or Organization (fault.InvalidArgument).
-	// Setting DeletedAt soft-deletes; clearing it restores.
+	// Setting DeletedAt soft-deletes, and ends the connector's consents under way;
+	// clearing it restores.
 	Update(ctx context.Context, id ID, version int64, fn func(*Connector) error) error
 	// ClearDefault unsets the default of (organization, category), moving that
 	// connector's version, and returns its id, zero when there was none.
@@ -304,14 +307,14 @@ type TenantTx interface {
 	// StateNeedsReauthorization becomes StateUntested by it, with the next version.
 	// Errors: fault.NotFound for a connector that is deleted or unknown.
 	PutGrant(ctx context.Context, id ID, version int64) error
-	// DeleteGrant removes the row, lease and all, and leaves the connector's state
-	// alone. A connector without a grant, also a deleted one, is no error, and
+	// DeleteGrant removes the row, lease and all, ends the consents under way, and
+	// leaves the connector's state alone. A connector without a grant, also a deleted one, is no error, and
 	// nothing is written then. A later PutGrant begins anew: with any version, and
 	// with epochs that were never used.
 	// Errors: fault.NotFound for an unknown connector.
 	DeleteGrant(ctx context.Context, id ID) error
-	// SettleRequest stores the outcome of a request that was claimed, for keep from
-	// now, and ends the claim.
+	// SettleRequest stores the outcome of a request of this tenant, or of the
+	// platform's (of no tenant), that was claimed, for keep from now, and ends the claim.
 	// Errors: fault.Conflict when the claim ended and was taken over meanwhile: the
 	// transaction must not commit.
 	SettleRequest(ctx context.Context, c Claim, o RequestOutcome, keep time.Duration) error

@@ -6,6 +6,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/patchbay-dev/patchbay/connector/internal/change"
 	"github.com/patchbay-dev/patchbay/internal/fault"
 )
 
@@ -46,6 +47,12 @@ func classify(ctx context.Context, err error) error {
 }
 
 func classifyState(pg *pgconn.PgError, err error) error {
+	switch pg.ConstraintName {
+	case "tenants_purging":
+		return change.Purging()
+	case "tenants_purged":
+		return change.PurgedBefore()
+	}
 	code, message := fault.Internal, "the database refused the statement"
 	switch pg.Code {
 	case stateUniqueViolation:

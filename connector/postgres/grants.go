@@ -191,6 +191,9 @@ func (t *tenantTx) DeleteGrant(ctx context.Context, id connector.ID) error {
 	if err != nil {
 		return err
 	}
+	if err := t.endConsents(ctx, id); err != nil {
+		return err
+	}
 	existed := false
 	err = t.query(ctx, `DELETE FROM oauth_grants WHERE tenant_id = $1 AND connector_id = $2::uuid RETURNING 1`,
 		[]any{id.String()}, seen(&existed))

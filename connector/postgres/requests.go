@@ -17,8 +17,8 @@ import (
 // one of status 1 whose response is the outcome.
 const (
 	claimSQL = `INSERT INTO idempotency_keys (tenant_id, key_hash, request_hash, actor, status, response, expires_at)
-		SELECT t.id, $2, $3, $4, 0, jsonb_build_object('claim', $5::text), clock_timestamp() + $6::bigint * interval '1 microsecond'
-		FROM tenants t WHERE t.id = $1
+		SELECT $1::text, $2, $3, $4, 0, jsonb_build_object('claim', $5::text), clock_timestamp() + $6::bigint * interval '1 microsecond'
+		WHERE $1::text = '' OR EXISTS (SELECT FROM tenants t WHERE t.id = $1::text)
 		ON CONFLICT (tenant_id, key_hash) DO UPDATE SET request_hash = excluded.request_hash, actor = excluded.actor,
 			status = 0, response = excluded.response, created_at = clock_timestamp(), expires_at = excluded.expires_at
 			WHERE idempotency_keys.expires_at <= clock_timestamp()
@@ -77,6 +77,9 @@ func firstError(errs ...error) error {
 }
 
 func (s *Store) exists(ctx context.Context, t tenant.ID) (exists bool, err error) {
+	if t.IsZero() {
+		return true, nil
+	}
 	err = s.read(ctx, scope{tenant: t}, `SELECT 1 FROM tenants t WHERE t.id = $1`, []any{t.String()}, seen(&exists))
 	return exists, err
 }
@@ -91,15 +94,18 @@ func (s *Store) FreeRequest(ctx context.Context, c connector.Claim) error {
 
 // SettleRequest implements connector.TenantTx.
 func (t *tenantTx) SettleRequest(ctx context.Context, c connector.Claim, o connector.RequestOutcome, keep time.Duration) error {
+	if err := firstError(t.named(), change.CheckSettled(c, t.id)); err != nil {
+		return err
+	}
 	response, err := json.Marshal(o)
 	if err != nil {
 		return fault.New(fault.Internal, "a request's outcome can't be written").WithCause(err)
 	}
 	settled := false
-	err = t.query(ctx, `UPDATE idempotency_keys k SET status = 1, response = $4::jsonb,
+	_, err = t.tx.query(ctx, c.Tenant, `UPDATE idempotency_keys k SET status = 1, response = $4::jsonb,
 		expires_at = clock_timestamp() + $5::bigint * interval '1 microsecond'
 		WHERE k.tenant_id = $1 AND k.key_hash = $2 AND k.status = 0 AND k.response ->> 'claim' = $3 RETURNING 1`,
-		[]any{c.Key[:], c.Token, string(response), keep.Microseconds()}, seen(&settled))
+		[]any{c.Tenant.String(), c.Key[:], c.Token, string(response), keep.Microseconds()}, seen(&settled))
 	if err == nil && !settled {
 		err = change.ClaimLost()
 	}
@@ -201,6 +207,11 @@ func (s *Store) TakeConsent(ctx context.Context, t tenant.ID, id connector.ID, h
 		err = change.NoConsent()
 	}
 	return c, s.writeFailed(err)
+}
+
+// endConsents ends a connector's consents under way.
+func (t *tenantTx) endConsents(ctx context.Context, id connector.ID) error {
+	return t.query(ctx, `DELETE FROM oauth_states WHERE tenant_id = $1 AND connector_id = $2::uuid`, []any{id.String()}, nil)
 }
 
 // SweepConsents implements connector.Consents.

@@ -11,6 +11,7 @@ func TestStatementsNameTheTenant(t *testing.T) {
 	t.Parallel()
 	storetest.Statements(t, ".", map[string]string{
 		"FROM tenants t WHERE true":                         "the control plane's listing, by a policy of its own",
+		"WHERE t.purge_at IS NOT NULL":                      "the control plane's listing of what is due, by the same policy",
 		"FROM outbox m WHERE":                               "the relay carries every tenant's rows, by a policy of its own",
 		"UPDATE outbox SET sent_at":                         "the relay marks what it has locked",
 		"DELETE FROM idempotency_keys k WHERE k.expires_at": "housekeeping sweeps what has ended, by a policy of its own",

@@ -188,6 +188,11 @@ func (t *tenantTx) replace(ctx context.Context, action string, old, next *connec
 	if err != nil {
 		return err
 	}
+	if !next.DeletedAt.IsZero() {
+		if err := t.endConsents(ctx, next.ID); err != nil {
+			return err
+		}
+	}
 	return t.written(ctx, action, old, next, fields...)
 }
 

@@ -18,7 +18,7 @@ import (
 )
 
 var tenantTables = []string{"tenants", "organizations", "connectors", "connector_params", "connector_revisions",
-	"outbox", "audit", "oauth_grants", "idempotency_keys", "oauth_states"}
+	"outbox", "audit", "oauth_grants", "idempotency_keys", "oauth_states", "purged_tenants"}
 
 // login makes a role that is a member of groups and returns its URL.
 func login(t testing.TB, s *testenv.PostgresServer, ownerURL string, groups ...string) string {
@@ -114,6 +114,9 @@ func TestRowLevelSecurity(t *testing.T) {
 	owner := newDatabase(t, server)
 	store := open(t, owner)
 	ids := seed(t, store)
+	for id := range ids { // as none would be beside its tenant
+		as(t, store, id, `INSERT INTO purged_tenants (tenant_id, actor) VALUES ($1, 'a')`, id.String())
+	}
 	sidecar := login(t, server, owner, "patchbay_sidecar")
 	admin := login(t, server, owner, "patchbay_admin")
 
@@ -277,8 +280,8 @@ func TestWhatARoleMayNotWrite(t *testing.T) {
 		{"admin", admin, `DELETE FROM audit`},
 		{"admin", admin, `UPDATE connector_revisions SET actor = 'nobody'`},
 		{"admin", admin, `DELETE FROM connector_revisions`},
-		{"admin", admin, `DELETE FROM connectors`},
-		{"admin", admin, `DELETE FROM tenants`},
+		{"admin", admin, `DELETE FROM purged_tenants`},
+		{"admin", admin, `UPDATE purged_tenants SET tenant_id = 'other'`},
 		{"admin", admin, `TRUNCATE outbox`},
 		{"sidecar", sidecar, `UPDATE outbox SET sent_at = now()`},
 		{"sidecar", sidecar, `INSERT INTO oauth_grants (tenant_id, connector_id, status) VALUES ('acme', gen_random_uuid(), 'active')`},
@@ -286,10 +289,76 @@ func TestWhatARoleMayNotWrite(t *testing.T) {
 		{"sidecar", sidecar, `UPDATE oauth_grants SET connector_id = gen_random_uuid()`},
 		{"sidecar", sidecar, `UPDATE tenants SET revision = revision + 1`},
 		{"sidecar", sidecar, `SELECT actor FROM audit`},
+		{"sidecar", sidecar, `SELECT tenant_id FROM purged_tenants`},
+		{"sidecar", sidecar, `DELETE FROM connectors`},
+		{"sidecar", sidecar, `DELETE FROM tenants`},
 	} {
 		if _, err := column(t, row.url, "acme", row.sql); stateOf(err) != statePrivilege {
 			t.Errorf("%s: %s: %v", row.who, row.sql, err)
 		}
+	}
+}
+
+// A tenant's records are deleted by its purge alone, and once that has begun
+// nothing about it changes: neither by this build's code nor by any other's.
+func TestOnlyAPurgeDeletes(t *testing.T) {
+	t.Parallel()
+	server := testenv.Postgres(t)
+	owner := newDatabase(t, server)
+	store := open(t, owner)
+	ids := seed(t, store)
+	admin := open(t, login(t, server, owner, "patchbay_admin", "patchbay_relay"))
+	deletes := []string{`DELETE FROM connectors RETURNING tenant_id`, `DELETE FROM organizations RETURNING tenant_id`,
+		`DELETE FROM tenants RETURNING id`}
+	sole := login(t, server, owner, "patchbay_admin")
+	for _, sql := range deletes {
+		if got, err := column(t, sole, "acme", sql); err != nil || len(got) != 0 {
+			t.Errorf("%s: %v, %v", sql, got, err)
+		}
+	}
+	_, err := store.Change(within(t, time.Minute), connector.Change{Tenants: []tenant.ID{acme}, Actor: "test"}, func(ctx context.Context, tx connector.Tx) error {
+		return tx.Tenant(acme).UpdateTenant(ctx, func(t *connector.Tenant) error {
+			t.Status, t.PurgeAt = connector.StatusSuspended, time.Now().Add(-time.Hour)
+			return nil
+		})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := admin.BeginPurge(within(t, time.Minute), acme); err != nil {
+		t.Fatal(err)
+	}
+	for _, sql := range []string{`UPDATE tenants SET status = 'ready', purge_at = NULL RETURNING id`, `UPDATE tenants SET purge_begun_at = NULL RETURNING id`,
+		`UPDATE tenants SET revision = revision + 1 WHERE id = 'acme' RETURNING id`} {
+		if got, err := column(t, sole, "acme", sql); stateOf(err) != stateCheckViolation {
+			t.Errorf("%s: %v, %v", sql, got, err)
+		}
+	}
+	for _, sql := range deletes[:2] {
+		if got, err := column(t, sole, "acme", sql); err != nil || !slices.Equal(got, []string{"acme"}) {
+			t.Errorf("%s: %v, %v", sql, got, err)
+		}
+	}
+	// With the rights of a control plane's login, and no more, it comes to its end.
+	if _, err := admin.PurgeRecords(within(t, time.Minute), acme, 100); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := admin.PurgeRecords(within(t, time.Minute), acme, 100); err != nil {
+		t.Fatal(err)
+	}
+	for n := 1; n > 0; {
+		if n, err = admin.Relay(within(t, time.Minute), 100, func(context.Context, []connector.Message) error { return nil }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := admin.EndPurge(within(t, time.Minute), acme, "test"); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := column(t, sole, "acme", `INSERT INTO tenants (id, name, status, revision) VALUES ('acme', 'x', 'ready', 1) RETURNING id`); stateOf(err) != stateUniqueViolation {
+		t.Errorf("a tenant of a purged id: %v, %v", got, err)
+	}
+	if s, err := admin.Tenant(globex).Default(within(t, time.Minute), hq, "storage"); err != nil || s.Connector == nil || s.Connector.ID != ids[globex] {
+		t.Errorf("the other tenant: %+v, %v", s, err)
 	}
 }
 

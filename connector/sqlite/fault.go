@@ -8,6 +8,7 @@ import (
 	driver "modernc.org/sqlite"
 	lib "modernc.org/sqlite/lib"
 
+	"github.com/patchbay-dev/patchbay/connector/internal/change"
 	"github.com/patchbay-dev/patchbay/internal/fault"
 )
 
@@ -35,6 +36,14 @@ func classifyCode(err error) error {
 	var e *driver.Error
 	if !errors.As(err, &e) {
 		return fault.New(fault.Internal, "the database call went wrong").WithCause(err)
+	}
+	if e.Code() == lib.SQLITE_CONSTRAINT_TRIGGER { // which has no name of its own but in the text
+		switch {
+		case strings.Contains(e.Error(), "tenants_purging"):
+			return change.Purging()
+		case strings.Contains(e.Error(), "tenants_purged"):
+			return change.PurgedBefore()
+		}
 	}
 	code, message := fault.Internal, "the database refused the statement"
 	switch e.Code() {

@@ -180,6 +180,9 @@ func (t *tenantTx) DeleteGrant(ctx context.Context, id connector.ID) error {
 	if err != nil {
 		return err
 	}
+	if err := t.endConsents(ctx, id); err != nil {
+		return err
+	}
 	n, err := t.query(ctx, nil, `DELETE FROM oauth_grants WHERE tenant_id = ?1 AND connector_id = ?2 RETURNING 1`, id.String())
 	if err != nil || n == 0 {
 		return err

@@ -33,7 +33,7 @@ func (s *Store) ClaimRequest(ctx context.Context, c connector.Claim, d time.Dura
 	now := micros(s.now())
 	n, err := w.query(ctx, nil, `INSERT INTO idempotency_keys
 		(tenant_id, key_hash, request_hash, actor, status, response, created_at, expires_at)
-		SELECT t.id, ?2, ?3, ?4, 0, ?5, ?6, ?7 FROM tenants t WHERE t.id = ?1
+		SELECT ?1, ?2, ?3, ?4, 0, ?5, ?6, ?7 WHERE ?1 = '' OR EXISTS (SELECT 1 FROM tenants t WHERE t.id = ?1)
 		ON CONFLICT (tenant_id, key_hash) DO UPDATE SET request_hash = excluded.request_hash, actor = excluded.actor,
 			status = 0, response = excluded.response, created_at = excluded.created_at, expires_at = excluded.expires_at
 			WHERE idempotency_keys.expires_at <= excluded.created_at
@@ -76,13 +76,19 @@ func (s *Store) FreeRequest(ctx context.Context, c connector.Claim) error {
 
 // SettleRequest implements connector.TenantTx.
 func (t *tenantTx) SettleRequest(ctx context.Context, c connector.Claim, o connector.RequestOutcome, keep time.Duration) error {
+	if err := t.named(); err != nil {
+		return err
+	}
+	if err := change.CheckSettled(c, t.id); err != nil {
+		return err
+	}
 	response, err := json.Marshal(o)
 	if err != nil {
 		return fault.New(fault.Internal, "a request's outcome can't be written").WithCause(err)
 	}
-	n, err := t.query(ctx, nil, `UPDATE idempotency_keys SET status = 1, response = ?4, expires_at = ?5
+	n, err := t.tx.query(ctx, nil, `UPDATE idempotency_keys SET status = 1, response = ?4, expires_at = ?5
 		WHERE tenant_id = ?1 AND key_hash = ?2 AND status = 0 AND response ->> 'claim' = ?3 RETURNING 1`,
-		c.Key[:], c.Token, string(response), micros(t.tx.now)+keep.Microseconds())
+		c.Tenant.String(), c.Key[:], c.Token, string(response), micros(t.tx.now)+keep.Microseconds())
 	if err == nil && n == 0 {
 		err = change.ClaimLost()
 	}
@@ -188,6 +194,11 @@ func (s *Store) TakeConsent(ctx context.Context, t tenant.ID, id connector.ID, h
 		err = change.NoConsent()
 	}
 	return c, s.classify(ctx, err)
+}
+
+// endConsents ends a connector's consents under way.
+func (t *tenantTx) endConsents(ctx context.Context, id connector.ID) error {
+	return t.exec(ctx, `DELETE FROM oauth_states WHERE tenant_id = ?1 AND connector_id = ?2`, id.String())
 }
 
 // SweepConsents implements connector.Consents.

@@ -11,6 +11,7 @@ func TestStatementsNameTheTenant(t *testing.T) {
 	t.Parallel()
 	storetest.Statements(t, ".", map[string]string{
 		"FROM tenants t WHERE true":                     "the control plane's listing",
+		"WHERE t.purge_at IS NOT NULL":                  "the control plane's listing of what is due",
 		"FROM outbox x WHERE":                           "the relay carries every tenant's rows",
 		"UPDATE outbox SET sent_at":                     "the relay marks what it has claimed",
 		"DELETE FROM outbox WHERE":                      "housekeeping sweeps every tenant's sent rows",

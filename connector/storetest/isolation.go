@@ -214,7 +214,7 @@ func isolationOfTx(w *world) {
 		case "Update", "LockConnector", "PutGrant", "DeleteGrant":
 			w.code(err, fault.NotFound, name)
 		case "SettleRequest":
-			w.code(err, fault.Conflict, name)
+			w.code(err, fault.InvalidArgument, name)
 		case "Insert": // whether an id is free in another tenant is the store's to say
 		default:
 			w.ok(err, name)
@@ -274,6 +274,11 @@ func storeCalls(w *world, id connector.ID) map[string]func(ctx context.Context) 
 			_, err := w.store.TakeConsent(ctx, w.a, id, hash(2), "i", "s")
 			return err
 		},
+		"DuePurges":     func(ctx context.Context) error { _, err := w.store.DuePurges(ctx, tenant.ID{}, 1); return err },
+		"BeginPurge":    func(ctx context.Context) error { return w.store.BeginPurge(ctx, w.a) },
+		"PurgeRecords":  func(ctx context.Context) error { _, err := w.store.PurgeRecords(ctx, w.a, 1); return err },
+		"EndPurge":      func(ctx context.Context) error { return w.store.EndPurge(ctx, w.a, "test") },
+		"Purged":        func(ctx context.Context) error { _, err := w.store.Purged(ctx, w.a); return err },
 		"SweepConsents": func(ctx context.Context) error { _, err := w.store.SweepConsents(ctx); return err },
 		"Change": func(ctx context.Context) error {
 			_, err := w.store.Change(ctx, connector.Change{Tenants: []tenant.ID{w.a}, Actor: "test"}, func(ctx context.Context, tx connector.Tx) error {

@@ -107,7 +107,7 @@ func listSearch(w *world) {
 		}
 	}
 	for query, want := range map[string][]string{
-		"über": {names[0]}, "ÜBER_m": {names[0]}, "0% ": {names[0]}, "100": names[:2], "_": {names[0]}, "%": {names[0]},
+		"über": {names[0]}, "ÜBER_m": {names[0]}, "0% ": {names[0]}, "100 P": {names[1]}, "100%": {names[0]}, "_": {names[0]}, "%": {names[0]},
 		"[B]*C": {names[2]}, "?D": {names[2]}, `\E`: {names[2]}, "*": {names[2]}, "x|y": {names[4]}, "(x": {names[4]}, ".": {names[4]},
 		"İST": {names[3]}, "EXTERNAL.one": {names[4]}, "SMTP": names[:4], "sendGRID": {names[4]}, one: {names[3]}, strings.ToUpper(one[9:]): {names[3]},
 		"nowhere": nil, "^a": nil, "d$": nil, "1.0": nil,

@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-const tenantTables = `(tenants|organizations|connectors|connector_params|connector_revisions|outbox|audit|oauth_grants|idempotency_keys|oauth_states)`
+const tenantTables = `(tenants|organizations|connectors|connector_params|connector_revisions|outbox|audit|oauth_grants|idempotency_keys|oauth_states|purged_tenants)`
 
 var (
 	statement = regexp.MustCompile(`(?is)^\s*(SELECT|INSERT INTO|UPDATE|DELETE FROM|WITH)\s`)

@@ -6,13 +6,14 @@ import (
 
 	"github.com/patchbay-dev/patchbay/connector"
 	"github.com/patchbay-dev/patchbay/internal/fault"
+	"github.com/patchbay-dev/patchbay/tenant"
 )
 
 // CheckClaim tells whether a request can be claimed.
 // Errors: fault.InvalidArgument.
 func CheckClaim(c connector.Claim) error {
-	if c.Tenant.IsZero() || c.Actor == "" || c.Token == "" {
-		return fault.New(fault.InvalidArgument, "a claim names a tenant, an actor and itself")
+	if c.Actor == "" || c.Token == "" {
+		return fault.New(fault.InvalidArgument, "a claim names an actor and itself")
 	}
 	return nil
 }
@@ -35,6 +36,15 @@ func IsClaim(text string, c connector.Claim) bool {
 func AnotherRequest() error {
 	return fault.New(fault.InvalidArgument, "the idempotency key stands for another request").
 		WithViolations(fault.Violation{Pointer: "/header/Idempotency-Key", Code: "reused", Message: "was used for another request; take a new one"})
+}
+
+// CheckSettled tells whether a change of t can settle a claim.
+// Errors: fault.InvalidArgument.
+func CheckSettled(c connector.Claim, t tenant.ID) error {
+	if !c.Tenant.IsZero() && c.Tenant != t {
+		return fault.New(fault.InvalidArgument, "the claim is of another tenant")
+	}
+	return nil
 }
 
 // ClaimLost is what becomes of a write whose claim was taken over.

@@ -1,6 +1,8 @@
 package change
 
 import (
+	"time"
+
 	"github.com/patchbay-dev/patchbay/connector"
 	"github.com/patchbay-dev/patchbay/internal/fault"
 	"github.com/patchbay-dev/patchbay/tenant"
@@ -59,3 +61,30 @@ func IDs(organizations []tenant.OrganizationID) []string {
 	}
 	return out
 }
+
+// Purging is the refusal of a change of a tenant that is on its way out.
+func Purging() error {
+	return fault.New(fault.Conflict, "the tenant is being deleted for good: it can't be changed or resumed any more")
+}
+
+// PurgedBefore is the refusal of a tenant under an id that was another one's.
+func PurgedBefore() error {
+	return fault.New(fault.AlreadyExists, "the id was a tenant's that is deleted for good; take another one")
+}
+
+// NotDue is the refusal of a purge.
+func NotDue() error {
+	return fault.New(fault.Conflict, "the tenant is not deleted, or can still be resumed")
+}
+
+// NotEmpty is the refusal to end a purge.
+func NotEmpty() error {
+	return fault.New(fault.Conflict, "records of the tenant are left, or a change that the sidecars have not heard of")
+}
+
+// ActionPurge is the audit's name for a tenant's end.
+const ActionPurge = "tenant.purge"
+
+// UnsentPurge is how long a change that nobody announced keeps a tenant from going:
+// what is older no sidecar waits for, since its answers have come to their TTL.
+const UnsentPurge = time.Hour
