@@ -15,21 +15,36 @@ import (
 	"time"
 
 	"github.com/patchbay-dev/patchbay/client/admin"
+	"github.com/patchbay-dev/patchbay/httpapi/adminapi/apitest"
 	"github.com/patchbay-dev/patchbay/internal/housekeeping"
 	"github.com/patchbay-dev/patchbay/tenant"
 	"github.com/patchbay-dev/patchbay/tenant/tenanttest"
 )
 
+var document struct {
+	sync.Once
+	text string
+}
+
+// judged is a client whose every answer is held against the OpenAPI document.
+func (f *fleet) judged() *http.Client {
+	f.Helper()
+	document.Do(func() { document.text = f.run(nil, "openapi").ok(f).out })
+	return &http.Client{Timeout: patience, Transport: &apitest.Transport{T: f, Document: apitest.Parse(f, []byte(document.text)), Base: client.Transport}}
+}
+
 // client of a control plane, as an admin of all of a tenant.
 func (p *process) adminOf(tenant string) *admin.Client {
-	return &admin.Client{BaseURL: "http://" + p.admin, HTTP: client, Token: admin.StaticToken(p.f.kit.Token(tenanttest.Claims{
+	p.f.Helper()
+	return &admin.Client{BaseURL: "http://" + p.admin, HTTP: p.f.judged(), Token: admin.StaticToken(p.f.kit.Token(tenanttest.Claims{
 		Tenant: tenant, Organizations: []string{"*"}, Subject: "amy", TTL: time.Hour,
 		Roles: []string{"connectors.read", "connectors.write", "secrets.read"},
 	}))}
 }
 
 func (p *process) operator() *admin.Client {
-	return &admin.Client{BaseURL: "http://" + p.admin, HTTP: client, Token: admin.StaticToken(p.f.kit.Token(tenanttest.Claims{
+	p.f.Helper()
+	return &admin.Client{BaseURL: "http://" + p.admin, HTTP: p.f.judged(), Token: admin.StaticToken(p.f.kit.Token(tenanttest.Claims{
 		Tenant: "platform", Subject: "op", TTL: time.Hour, Roles: []string{"platform.admin"},
 	}))}
 }

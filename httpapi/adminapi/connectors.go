@@ -61,7 +61,17 @@ func (a *API) connectors() {
 		Operation: huma.Operation{OperationID: "create-connector", Method: http.MethodPost, Path: "/api/connectors", Tags: []string{tagConnectors},
 			Summary: "Create a connector", DefaultStatus: http.StatusCreated,
 			Description: "An `active` one, and so a default, is tested before it is stored, unless `force` comes with a `reason`. Without `active` it is stored as it is, complete or not."},
-		permission: tenant.ConnectorsWrite, body: createSchema(),
+		permission: tenant.ConnectorsWrite, body: createSchema(), examples: map[string]any{
+			"A bucket of one organization, its default once it passes its test": map[string]any{
+				"name": "Acme S3", "kind": "s3", "organization_id": "acme", "is_default": true,
+				"params":  map[string]any{"bucket": "acme-prod", "region": "us-east-1"},
+				"secrets": map[string]any{"access_key_id": "AKIA...", "secret_access_key": "..."},
+			},
+			"A mail relay of the whole tenant, to be tested and activated later": map[string]any{
+				"name": "Relay", "kind": "smtp", "params": map[string]any{"host": "smtp.example.com", "username": "mailer"},
+				"secrets": map[string]any{"password": "..."},
+			},
+		},
 		may: []fault.Code{fault.Conflict, fault.NotFound},
 	}, a.create)
 	register(a, operation{
@@ -98,6 +108,11 @@ func (a *API) connectors() {
 			Summary:     "Change a connector",
 			Description: "A JSON merge patch (RFC 7396): what is omitted is kept, a null param or secret is cleared."},
 		permission: tenant.ConnectorsWrite, body: EditBody{}, may: overwrite, mediaTypes: []string{mergePatch, "application/json"},
+		examples: map[string]any{
+			"Another secret, and a param back to its default": map[string]any{
+				"params": map[string]any{"prefix": nil}, "secrets": map[string]any{"secret_access_key": "..."},
+			},
+		},
 	}, func(ctx context.Context, k *call, in *overwriteInput) (*written, error) {
 		body, err := decode[EditBody](k, in.RawBody, mergePatch)
 		if err != nil {

@@ -151,7 +151,7 @@ func (a *API) callback(ctx context.Context, k *call, in *callbackInput) (*struct
 			_ = humafiber.Unwrap(h).JSON(HandleView{handle}) // two strings
 		}}, nil
 	}
-	status, page := http.StatusOK, consentPage("The account is connected", "You can close this window and go back to the settings, which finish the rest.", handle)
+	status, page := http.StatusOK, consentPage("Consent received", "You can close this window: the settings that opened it finish the rest.", handle)
 	if err != nil {
 		k.err = err
 		p := problem.Of(err, k.id)
@@ -219,13 +219,13 @@ func consentPage(title, detail, handle string) string {
 <title>` + title + `</title><style nonce="NONCE">
 body{font:16px/1.5 system-ui,sans-serif;background:#f5f6f8;color:#14213d;display:grid;place-items:center;min-height:100vh;margin:0}
 main{background:#fff;border:1px solid #d9dde3;border-radius:8px;padding:32px;max-width:30em;margin:16px}
-h1{font-size:20px;margin:0 0 8px}p{margin:0 0 8px}code{display:block;word-break:break-all;background:#f5f6f8;border-radius:4px;padding:8px;margin-top:8px}
+h1{font-size:20px;margin:0 0 8px}p{margin:0}
 </style></head><body><main><h1>` + title + `</h1><p>` + htmlText(detail) + `</p>`)
 	if handle != "" {
-		b.WriteString(`<p id="lost" hidden>The window that opened this one is gone. Its settings take this code within two minutes:<code>` + handle + `</code></p>
-<script nonce="NONCE">
+		// Not shown: whoever talked a person into this consent would ask for it.
+		b.WriteString(`<script nonce="NONCE">
 if (window.opener) window.opener.postMessage({type: "patchbay-consent", handle: "` + handle + `"}, window.location.origin);
-else document.getElementById("lost").hidden = false;
+else document.querySelector("p").textContent = "The settings that began this are not open any more, so nothing was connected. Begin again there.";
 </script>`)
 	}
 	b.WriteString(`</main></body></html>`)

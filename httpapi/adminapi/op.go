@@ -30,7 +30,8 @@ type operation struct {
 	body any
 	// bodyOptional: an absent body is as good as {}.
 	bodyOptional bool
-	mediaTypes   []string // of the body; default application/json
+	mediaTypes   []string       // of the body; default application/json
+	examples     map[string]any // of the body, by what they show
 	// may are the errors beside those that every operation may end in.
 	may []fault.Code
 }
@@ -139,7 +140,14 @@ func (a *API) describeBody(o operation) {
 		if !ok {
 			schema = a.huma.OpenAPI().Components.Schemas.Schema(reflect.TypeOf(o.body), true, "")
 		}
-		body.Content[t] = &huma.MediaType{Schema: schema}
+		media := &huma.MediaType{Schema: schema}
+		for name, value := range o.examples {
+			if media.Examples == nil {
+				media.Examples = map[string]*huma.Example{}
+			}
+			media.Examples[name] = &huma.Example{Summary: name, Value: value}
+		}
+		body.Content[t] = media
 	}
 	op.RequestBody = body
 }
