@@ -131,6 +131,73 @@ func TestConsentThatIsRefused(t *testing.T) {
 	})
 }
 
+// A consent under way ends with what it was begun for: whoever points the connector
+// at another client must not collect the code that a user fetched for the old one.
+func TestConsentEndsWithItsClient(t *testing.T) {
+	both(t, func(w *world) {
+		amy := w.user("amy")
+		c := w.oauth("mail")
+		w.change(func(ctx context.Context, tx connector.TenantTx) error { return tx.DeleteGrant(ctx, c.ID) })
+		ready := func() string {
+			w.Helper()
+			handle, err := w.svc.AnswerConsent(w.ctx(), w.begun(amy, c.ID), cameBack, hidden("code"))
+			w.ok(err)
+			return handle
+		}
+		ended := func(what, handle string) {
+			w.Helper()
+			_, _, err := w.svc.CompleteConsent(w.ctx(), amy, c.ID, handle)
+			w.violations(err, what, "/handle unknown")
+			if len(w.mint.codes) != 0 {
+				w.Fatalf("%s: the code was redeemed", what)
+			}
+		}
+		handle, state := ready(), w.begun(amy, c.ID)
+		c = w.get(c.ID)
+		_, err := w.svc.Update(w.ctx(), w.sc, c.ID, c.Version, connector.Edit{Params: map[string]any{"client_id": "client-2"}})
+		w.ok(err)
+		ended("another client", handle)
+		_, err = w.svc.AnswerConsent(w.ctx(), state, cameBack, hidden("code"))
+		w.code(err, fault.NotFound, "back for another client")
+		_, err = w.svc.Update(w.ctx(), w.sc, c.ID, c.Version+1, connector.Edit{Params: map[string]any{"client_id": "client-1"}})
+		w.ok(err)
+		handle = ready()
+		deleted, err := w.svc.Delete(w.ctx(), w.sc, c.ID, connector.DeleteOptions{Version: w.get(c.ID).Version})
+		w.ok(err)
+		_, err = w.svc.Restore(w.ctx(), w.sc, c.ID, deleted.Connector.Version)
+		w.ok(err)
+		ended("deleted and brought back", handle)
+	})
+}
+
+// Whatever an explanation leaves out, the connector that answers is in it.
+func TestExplainIsBounded(t *testing.T) {
+	both(t, func(w *world) {
+		var last connector.ID
+		w.change(func(ctx context.Context, tx connector.TenantTx) error {
+			for n := range 205 {
+				c := connector.Connector{ID: connector.NewID(), Name: fmt.Sprint("n", n), Category: providers.Storage, Kind: "plain", SchemaVersion: 1,
+					Organization: hq, State: connector.StateConnected, Active: n == 204, Default: n == 204}
+				last = c.ID
+				if err := tx.Insert(ctx, c); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		got := must(w.svc.Explain(w.ctx(), w.sc, hq, providers.Storage))(w)
+		answers := 0
+		for _, c := range got.Candidates {
+			if c.Reason == connector.ReasonAnswers && c.ID == last {
+				answers++
+			}
+		}
+		if got.Answer != last || len(got.Candidates) != 201 || answers != 1 {
+			w.Errorf("%s answers, %d candidates, %d of which do", got.Answer, len(got.Candidates), answers)
+		}
+	})
+}
+
 func once(key string, digest byte) *connector.RequestKey {
 	return &connector.RequestKey{Key: key, Digest: [32]byte{digest}}
 }
@@ -326,13 +393,72 @@ func TestTenantsOfAService(t *testing.T) {
 		}
 		_, err = w.svc.List(w.ctx(), theirs, connector.ListFilter{})
 		w.ok(err)
+		// From the moment at which it goes for good, it can't be had back.
+		brief := w.service(func(o *connector.ServiceOptions) { o.TenantGrace = time.Microsecond })
+		_, err = brief.DeleteTenant(w.ctx(), operator, id)
+		w.ok(err)
+		w.until("the grace is over", func() bool { return w.store.BeginPurge(w.ctx(), id) == nil })
+		for what, call := range map[string]func(context.Context, connector.Scope, tenant.ID) (connector.WrittenTenant, error){
+			"resume": w.svc.ResumeTenant, "suspend": w.svc.SuspendTenant, "delete": w.svc.DeleteTenant,
+		} {
+			_, err = call(w.ctx(), operator, id)
+			w.code(err, fault.Conflict, what+" what goes for good")
+		}
+		for n := 1; n > 0; {
+			n, err = w.store.Relay(w.ctx(), 100, func(context.Context, []connector.Message) error { return nil })
+			w.ok(err)
+		}
+		w.ok(w.store.EndPurge(w.ctx(), id, "test"))
+		_, err = w.svc.GetTenant(w.ctx(), operator, id)
+		w.code(err, fault.NotFound, "what is gone")
+		_, err = w.svc.CreateTenant(w.ctx(), operator, connector.TenantDraft{ID: "fresh"})
+		w.code(err, fault.AlreadyExists, "under an id that was used")
+		_, err = w.svc.Audit(w.ctx(), theirs, connector.AuditFilter{})
+		w.code(err, fault.NotFound, "the audit of what is gone, for its admin")
+		theirs.Platform = true
+		trail := must(w.svc.Audit(w.ctx(), theirs, connector.AuditFilter{}))(w)
+		if len(trail.Items) == 0 || trail.Items[0].Action != "tenant.purge" {
+			w.Errorf("the operator sees %+v of what is gone", trail.Items)
+		}
+		theirs.Tenant = tenant.MustID("nobody")
+		_, err = w.svc.Audit(w.ctx(), theirs, connector.AuditFilter{})
+		w.code(err, fault.NotFound, "the audit of what never was")
+		_, err = w.svc.List(w.ctx(), theirs, connector.ListFilter{})
+		w.code(err, fault.NotFound, "connectors of what never was")
+
 		_, err = w.svc.SuspendTenant(w.ctx(), operator, tenant.MustID("nobody"))
 		w.code(err, fault.NotFound, "unknown")
-		page := must(w.svc.Tenants(w.ctx(), operator, connector.TenantFilter{Limit: 2}))(w)
-		rest := must(w.svc.Tenants(w.ctx(), operator, connector.TenantFilter{Limit: 2, After: page.Next}))(w)
-		if len(page.Items) != 2 || len(rest.Items) != 1 || !rest.Next.IsZero() || page.Items[0].ID != acme {
+		page := must(w.svc.Tenants(w.ctx(), operator, connector.TenantFilter{Limit: 1}))(w)
+		rest := must(w.svc.Tenants(w.ctx(), operator, connector.TenantFilter{Limit: 1, After: page.Next}))(w)
+		if len(page.Items) != 1 || len(rest.Items) != 1 || !rest.Next.IsZero() || page.Items[0].ID != acme || rest.Items[0].ID != globex {
 			w.Errorf("%+v, %+v", page, rest)
 		}
+	})
+}
+
+// A tenant is made once under a key, whichever tenant its maker's token names.
+func TestTenantsOnce(t *testing.T) {
+	both(t, func(w *world) {
+		operator := connector.Scope{Tenant: globex, Platform: true, Actor: "operator"}
+		draft := connector.TenantDraft{ID: "fresh", Name: "Fresh", Once: once("key-1", 1)}
+		first, err := w.svc.CreateTenant(w.ctx(), operator, draft)
+		w.ok(err)
+		operator.Tenant = tenant.MustID("elsewhere")
+		again, err := w.svc.CreateTenant(w.ctx(), operator, draft)
+		w.ok(err)
+		if first.Replayed || !again.Replayed || again.Tenant.ID != first.Tenant.ID || again.Revision != first.Revision {
+			w.Errorf("%+v, then %+v", first, again)
+		}
+		_, err = w.svc.CreateTenant(w.ctx(), operator, connector.TenantDraft{ID: "other", Once: once("key-1", 2)})
+		w.violations(err, "another request", "/header/Idempotency-Key reused")
+		// What failed frees its key.
+		_, err = w.svc.CreateTenant(w.ctx(), operator, connector.TenantDraft{ID: "fresh", Once: once("key-2", 3)})
+		w.code(err, fault.AlreadyExists, "twice")
+		_, err = w.svc.CreateTenant(w.ctx(), operator, connector.TenantDraft{ID: "other", Once: once("key-2", 4)})
+		w.ok(err)
+		operator.Actor = "another operator"
+		_, err = w.svc.CreateTenant(w.ctx(), operator, draft)
+		w.code(err, fault.AlreadyExists, "another actor's key")
 	})
 }
 

@@ -18,6 +18,7 @@ type TenantPage struct {
 type WrittenTenant struct {
 	Tenant   Tenant
 	Revision int64 // of the tenant
+	Replayed bool  // as Written.Replayed
 }
 
 // platform is needed for what is about tenants themselves.
@@ -68,10 +69,14 @@ func (s *Service) GetTenant(ctx context.Context, sc Scope, id tenant.ID) (Tenant
 type TenantDraft struct {
 	ID   string // as tenant.ParseID takes it
 	Name string // "" is the id
+	Once *RequestKey
 }
 
-// CreateTenant makes a tenant. It needs no RequestKey: its id is one.
-// Errors: fault.AlreadyExists, fault.PermissionDenied, fault.InvalidArgument.
+// CreateTenant makes a tenant. The key of Once is the actor's own, whatever tenant
+// the scope names.
+// Errors: fault.AlreadyExists, also for the id of a tenant that was deleted for
+// good; fault.PermissionDenied; fault.InvalidArgument; fault.Conflict while the
+// request of Once is under way.
 func (s *Service) CreateTenant(ctx context.Context, sc Scope, d TenantDraft) (WrittenTenant, error) {
 	if err := sc.platform(); err != nil {
 		return WrittenTenant{}, err
@@ -92,10 +97,20 @@ func (s *Service) CreateTenant(ctx context.Context, sc Scope, d TenantDraft) (Wr
 	if err := invalid("the tenant has a problem", vs); err != nil {
 		return WrittenTenant{}, err
 	}
+	sc.Tenant = tenant.ID{} // there is none yet
+	held, done, err := s.claim(ctx, sc, d.Once)
+	if err != nil {
+		return WrittenTenant{}, err
+	}
+	if done != nil {
+		t, err := s.o.Store.Tenant(id).Get(ctx)
+		return WrittenTenant{Tenant: t, Revision: done.Revision, Replayed: true}, err
+	}
 	t := Tenant{ID: id, Name: d.Name, Status: StatusReady}
 	revisions, err := s.o.Store.Change(ctx, Change{Create: []Tenant{t}, Actor: sc.Actor, Request: sc.Request},
-		func(context.Context, Tx) error { return nil })
+		func(ctx context.Context, tx Tx) error { return held.settle(ctx, tx.Tenant(id), id.String()) })
 	if err != nil {
+		s.release(ctx, held)
 		return WrittenTenant{}, err
 	}
 	return s.writtenTenant(ctx, t, revisions[id]), nil
@@ -117,15 +132,17 @@ func (s *Service) SuspendTenant(ctx context.Context, sc Scope, id tenant.ID) (Wr
 	return s.changeTenant(ctx, sc, id, func(t *Tenant) { t.Status = StatusSuspended })
 }
 
-// ResumeTenant ends a suspension, and a deletion that has not come to its date.
-// Errors: fault.NotFound, fault.PermissionDenied.
+// ResumeTenant ends a suspension, and a deletion whose purge has not begun.
+// Errors: fault.NotFound, fault.PermissionDenied; fault.Conflict when it has.
 func (s *Service) ResumeTenant(ctx context.Context, sc Scope, id tenant.ID) (WrittenTenant, error) {
 	return s.changeTenant(ctx, sc, id, func(t *Tenant) { t.Status, t.PurgeAt = StatusReady, time.Time{} })
 }
 
 // DeleteTenant suspends a tenant and sets the date on which it may go for good, the
-// service's TenantGrace from now; one that has a date keeps it.
-// Errors: fault.NotFound, fault.PermissionDenied.
+// service's TenantGrace from now; one that has a date keeps it. Housekeeping does
+// the rest (Purges).
+// Errors: fault.NotFound, fault.PermissionDenied; fault.Conflict when its purge has
+// begun.
 func (s *Service) DeleteTenant(ctx context.Context, sc Scope, id tenant.ID) (WrittenTenant, error) {
 	return s.changeTenant(ctx, sc, id, func(t *Tenant) {
 		t.Status = StatusSuspended

@@ -106,14 +106,21 @@ func (a *API) tenants() {
 			}
 			return &struct{ Body TenantList }{out}, nil
 		})
-	create := declare("create-tenant", http.MethodPost, "", "Create a tenant", "Ready, and empty. Its id is what makes it one: a second request is 409.")
+	create := declare("create-tenant", http.MethodPost, "", "Create a tenant", "Ready, and empty. An id that was ever a tenant's is 409.")
 	create.DefaultStatus, create.body, create.may = http.StatusCreated, tenantBody{}, []fault.Code{fault.AlreadyExists}
-	register(a, create, func(ctx context.Context, k *call, in *Raw) (*tenantOutput, error) {
+	register(a, create, func(ctx context.Context, k *call, in *struct {
+		Keyed
+		Raw
+	}) (*tenantOutput, error) {
 		body, err := decode[tenantBody](k, in.RawBody)
 		if err != nil {
 			return nil, err
 		}
-		w, err := a.o.Service.CreateTenant(ctx, k.scope, connector.TenantDraft{ID: body.ID, Name: body.Name})
+		once, err := k.once(in.RawBody)
+		if err != nil {
+			return nil, err
+		}
+		w, err := a.o.Service.CreateTenant(ctx, k.scope, connector.TenantDraft{ID: body.ID, Name: body.Name, Once: once})
 		if err != nil {
 			return nil, err
 		}
