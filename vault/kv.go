@@ -243,6 +243,15 @@ func (c *Client) WriteGrant(ctx context.Context, t tenant.ID, id connector.ID, g
 	return c.put(ctx, path, Bundle{Values: g}, cas, fault.New(fault.Conflict, "the grant was changed meanwhile"))
 }
 
+// DestroyGrant implements Store.
+func (c *Client) DestroyGrant(ctx context.Context, t tenant.ID, id connector.ID) error {
+	path, err := GrantPath(c.metaBase(), t, id)
+	if err != nil {
+		return err
+	}
+	return c.remove(ctx, path)
+}
+
 // list returns the keys below a folder; an absent one is empty.
 func (c *Client) list(ctx context.Context, path string) ([]string, error) {
 	ans, err := c.call(ctx, "LIST", path+"/", secret.Body{}, func() {})

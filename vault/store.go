@@ -42,6 +42,10 @@ type Store interface {
 	// WriteGrant stores g when the latest version is still cas (0: none), and
 	// returns the new version; else fault.Conflict.
 	WriteGrant(ctx context.Context, t tenant.ID, id connector.ID, g secret.Map, cas int64) (int64, error)
+	// DestroyGrant removes a connector's grant for good, all its versions and their
+	// count; one that is not there is no error. It is for a connector that is gone: a
+	// later grant would begin anew, below the versions that are known.
+	DestroyGrant(ctx context.Context, t tenant.ID, id connector.ID) error
 
 	// Ready returns nil while the store is logged in (unsealed, readable).
 	Ready(ctx context.Context) error

@@ -220,6 +220,20 @@ func (s *Store) Destroy(ctx context.Context, ref connector.SecretRef) error {
 	if err != nil {
 		return err
 	}
+	return s.remove(ctx, place)
+}
+
+// DestroyGrant implements vault.Store.
+func (s *Store) DestroyGrant(ctx context.Context, t tenant.ID, id connector.ID) error {
+	place, err := vault.GrantPath(base, t, id)
+	if err != nil {
+		return err
+	}
+	return s.remove(ctx, place)
+}
+
+// remove removes a record for good; one that is not there is no error.
+func (s *Store) remove(ctx context.Context, place string) error {
 	unlock, err := s.lock(ctx)
 	if err != nil {
 		return err

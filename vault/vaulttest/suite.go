@@ -75,6 +75,7 @@ func Run(t *testing.T, h Harness) {
 		{"listing", listing},
 		{"grants", grants},
 		{"grant race", grantRace},
+		{"grant destroyed", grantDestroyed},
 		{"deadline", deadline},
 		{"canaries", canaries},
 	}
@@ -339,6 +340,44 @@ func grants(t *testing.T, f fixture) {
 	if g.Version != 3 || !g.Values.Equal(bundle("v3").Values) {
 		t.Fatalf("version %d", g.Version)
 	}
+}
+
+// grantDestroyed leaves nothing of a grant, and everything of its neighbours.
+func grantDestroyed(t *testing.T, f fixture) {
+	ctx, id, other := t.Context(), connector.NewID(), connector.NewID()
+	own := connector.SecretRef{Tenant: acme, Connector: id, Pin: vault.NewPin()}
+	ok(t, f.Write(ctx, own, bundle("bundle")))
+	for v := range int64(2) {
+		_, err := f.WriteGrant(ctx, acme, id, bundle("grant").Values, v)
+		ok(t, err)
+	}
+	for tn, c := range map[tenant.ID]connector.ID{acme: other, globex: id} {
+		_, err := f.WriteGrant(ctx, tn, c, bundle("theirs").Values, 0)
+		ok(t, err)
+	}
+	for range 2 { // the second time there is nothing
+		ok(t, f.DestroyGrant(ctx, acme, id))
+		g, err := f.ReadGrant(ctx, acme, id)
+		ok(t, err)
+		if g.Version != 0 || len(g.Values) != 0 {
+			t.Fatalf("version %d is left", g.Version)
+		}
+	}
+	_, err := f.WriteGrant(ctx, acme, id, bundle("late").Values, 2)
+	want(t, err, fault.Conflict) // a refresh that was under way brings nothing back
+	_, err = f.Read(ctx, own)
+	ok(t, err)
+	for tn, c := range map[tenant.ID]connector.ID{acme: other, globex: id} {
+		if g, err := f.ReadGrant(ctx, tn, c); err != nil || g.Version != 1 {
+			t.Errorf("another grant has version %d, %v", g.Version, err)
+		}
+	}
+	ok(t, f.DestroyGrant(ctx, acme, other))
+	ok(t, f.Destroy(ctx, own))
+	if left, err := f.Connectors(ctx, acme); err != nil || len(left) != 0 {
+		t.Errorf("left are %v, %v", left, err)
+	}
+	want(t, f.DestroyGrant(ctx, acme, connector.ID{}), fault.InvalidArgument)
 }
 
 func grantRace(t *testing.T, f fixture) {
