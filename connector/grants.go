@@ -102,6 +102,10 @@ type Grantor interface {
 	NewVerifier() secret.Value
 	// ConsentURL is where a user consents to app. state comes back to redirectURL.
 	ConsentURL(app providers.OAuthApp, redirectURL, state string, verifier secret.Value) string
+	// Prove makes sure that the grant can be refreshed with app's client secret: where
+	// it was last used with another one, it is refreshed. A grant that has no refresh
+	// token proves nothing and is no error. Errors: *providers.TokenError.
+	Prove(ctx context.Context, ref GrantRef, app providers.OAuthApp) error
 	// Connect redeems the code of a consent and stores the grant, whose new version it
 	// returns. A code is good for one try. What the issuer gave is stored also when ctx
 	// ends meanwhile.

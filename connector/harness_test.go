@@ -219,9 +219,17 @@ type mint struct {
 	codes   []string
 	refuses error // of Connect
 	version int64 // of the last grant
+
+	unproven error // of Prove
 }
 
 func (m *mint) NewVerifier() secret.Value { return hidden("verifier") }
+
+func (m *mint) Prove(context.Context, connector.GrantRef, providers.OAuthApp) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.unproven
+}
 
 func (m *mint) ConsentURL(app providers.OAuthApp, redirectURL, state string, _ secret.Value) string {
 	return app.AuthURL + "?client_id=" + app.ClientID + "&redirect_uri=" + redirectURL + "&state=" + state

@@ -2,6 +2,7 @@ package connector_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -498,5 +499,35 @@ func TestAuditOfAService(t *testing.T) {
 		}
 		_, err := w.svc.Audit(w.ctx(), w.sc, connector.AuditFilter{Limit: 201})
 		w.code(err, fault.InvalidArgument, "too many")
+	})
+}
+
+// A client secret that the grant can't be refreshed with fails the test of what is
+// stored, whatever token is at hand.
+func TestOfAWrongClientSecret(t *testing.T) {
+	both(t, func(w *world) {
+		c := w.oauth("mail")
+		w.lab.tests(func(ctx context.Context, c providers.Config, o providers.TestOptions) (providers.TestReport, error) {
+			r := providers.TestReport{OK: true, Message: "Connected", Level: o.Level, Steps: []providers.TestStep{{Name: "token", Status: providers.StepOK}}}
+			var t *providers.TokenError
+			if _, err := c.Tokens.Token(ctx); errors.As(err, &t) {
+				r.OK, r.Message, r.Steps[0].Status, r.Steps[0].Code = false, t.Code.Info().Hint, providers.StepFail, t.Code
+			}
+			return r, nil
+		})
+		test := func() connector.TestResult {
+			r, err := w.svc.TestConnection(w.ctx(), w.sc, c.ID, connector.TestOptions{})
+			w.ok(err)
+			return r
+		}
+		if r := test(); !r.OK {
+			w.Fatalf("%+v", r)
+		}
+		w.mint.mu.Lock()
+		w.mint.unproven = &providers.TokenError{Code: providers.CodeOAuthClientInvalid, Err: fault.New(fault.Conflict, "the issuer refuses the client")}
+		w.mint.mu.Unlock()
+		if r := test(); r.OK || r.Code() != providers.CodeOAuthClientInvalid || w.get(c.ID).State != connector.StateError {
+			w.Errorf("%+v, %s", r, w.get(c.ID).State)
+		}
 	})
 }

@@ -2,6 +2,7 @@ package connector
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/patchbay-dev/patchbay/internal/fault"
@@ -53,6 +54,26 @@ func (s *Service) tokens(sc Scope, p providers.Provider, cfg *providers.Config, 
 		// connector's tokens are, nor be answered from there, or a wrong secret would
 		// pass its test: the reference is one that nobody else has.
 		cfg.Tokens = s.o.Tokens.Source(GrantRef{Tenant: sc.Tenant, Connector: NewID(), Pin: s.o.NewPin()}, app)
+	}
+}
+
+// proveTimeout is for one refresh before a test.
+const proveTimeout = 12 * time.Second
+
+// proveClient has a test fail where the grant can't be refreshed with the client
+// secret of cfg: a token that was got with the one before is good for a while yet,
+// and says nothing about what happens then.
+func (s *Service) proveClient(ctx context.Context, p providers.Provider, cfg *providers.Config, ref GrantRef) {
+	app, mints, err := appOf(p, *cfg)
+	if err != nil || !mints || s.o.Tokens == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, proveTimeout)
+	defer cancel()
+	err = s.o.Tokens.Prove(ctx, ref, app)
+	var t *providers.TokenError
+	if errors.As(err, &t) {
+		cfg.Tokens = noTokens{t.Code, t.Err}
 	}
 }
 

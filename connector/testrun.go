@@ -99,7 +99,7 @@ func (s *Service) TestConnection(ctx context.Context, sc Scope, id ID, o TestOpt
 }
 
 // detachedTimeout is for a whole test with the reads before and the write after it.
-const detachedTimeout = providers.TestTimeout + 15*time.Second
+const detachedTimeout = providers.TestTimeout + proveTimeout + 10*time.Second
 
 // noted leaves an audit entry of something that is done.
 func (s *Service) noted(ctx context.Context, sc Scope, e AuditEntry) {
@@ -135,6 +135,7 @@ func (s *Service) RunTest(ctx context.Context, sc Scope, id ID, o TestOptions) (
 	switch fault.CodeOf(err) {
 	case "":
 		s.tokens(sc, p, &cfg, &ref, true)
+		s.proveClient(ctx, p, &cfg, ref)
 		if result, err = s.run(ctx, sc, c.ID, p, cfg, o); err != nil {
 			return TestResult{}, err
 		}

@@ -93,6 +93,7 @@ func (g *grantor) Token(context.Context) (providers.Token, error) {
 	return providers.Token{Access: secret.New(canary), Type: "Bearer"}, nil
 }
 func (g *grantor) Revoke(context.Context, connector.GrantRef, providers.OAuthApp) error { return nil }
+func (g *grantor) Prove(context.Context, connector.GrantRef, providers.OAuthApp) error  { return nil }
 func (g *grantor) NewVerifier() secret.Value                                            { return secret.New("verifier") }
 func (g *grantor) ConsentURL(app providers.OAuthApp, redirectURL, state string, _ secret.Value) string {
 	return app.AuthURL + "?redirect_uri=" + redirectURL + "&state=" + state

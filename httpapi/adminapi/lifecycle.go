@@ -20,7 +20,7 @@ import (
 const tagLifecycle = "Lifecycle"
 
 // testTimeout leaves a test its whole time and what is read and written around it.
-const testTimeout = providers.TestTimeout + 10*time.Second
+const testTimeout = providers.TestTimeout + 20*time.Second
 
 // lifecycleInput is the input of a verb on one connector, whose If-Match is honoured.
 type lifecycleInput struct {

@@ -33,6 +33,7 @@ type TenantList struct {
 
 type tenantOutput struct {
 	Location string `header:"Location" doc:"Where the tenant is; of a creation."`
+	Replayed string `header:"Idempotency-Replayed" doc:"\"true\" where the key's request had been carried out before."`
 	Revision int64  `header:"X-Patchbay-Revision" doc:"The tenant's revision after this."`
 	Body     Tenant
 }

@@ -30,7 +30,7 @@ var revealing = map[string]struct {
 	"providers/httpkind/template.go":               {1, "puts a secret into a request where the declared kind says"},
 	"providers/oauth/consent.go":                   {3, "puts the verifier's digest into the consent's URL, and sends it with the code"},
 	"providers/oauth/endpoint.go":                  {1, "sends the client's secret to its issuer"},
-	"providers/oauth/grant.go":                     {1, "reads what is not secret of a grant: its client, times and scopes"},
+	"providers/oauth/grant.go":                     {2, "reads what is not secret of a grant, its client, times and scopes, and digests the client secret that it was used with"},
 	"providers/oauth/mint.go":                      {2, "signs with a service account's key, and sends what it signed"},
 	"providers/oauth/refresh.go":                   {1, "sends the refresh token to its issuer"},
 	"providers/oauth/revoke.go":                    {4, "sends the token to be revoked, and the client's secret, to their issuer"},

@@ -35,6 +35,7 @@ func (m *Manager) Connect(ctx context.Context, ref connector.GrantRef, app provi
 	if err != nil {
 		return 0, err
 	}
+	values[grantProof] = proofOf(ref.Connector, app)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), connectBudget)
 	defer cancel()
 	for {
@@ -96,5 +97,5 @@ func (m *Manager) Exchange(ctx context.Context, app providers.OAuthApp, code, ve
 		a.scopes = app.Scopes // RFC 6749 section 5.1: as asked for
 	}
 	t := m.timed(key{}, a.token(0, a.refresh.IsSet()))
-	return a.values(app), t.Token, nil
+	return a.values(connector.ID{}, app), t.Token, nil
 }

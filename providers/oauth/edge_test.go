@@ -231,7 +231,7 @@ func TestWhatAGrantLooksLike(t *testing.T) {
 	t.Parallel()
 	begun := time.Date(2030, 1, 2, 3, 4, 5, 6, time.UTC)
 	a := answer{access: secret.New("a"), refresh: secret.New("r"), kind: "Bearer", scopes: []string{"x", "y"}, begun: begun, life: time.Hour}
-	v := a.values(providers.OAuthApp{ClientID: "c", TokenURL: "u"})
+	v := a.values(connector.ID{}, providers.OAuthApp{ClientID: "c", TokenURL: "u"})
 	got := map[string]string{}
 	for name, value := range v {
 		got[name] = value.Reveal()

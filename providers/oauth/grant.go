@@ -1,9 +1,13 @@
 package oauth
 
 import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
 	"strings"
 	"time"
 
+	"github.com/patchbay-dev/patchbay/connector"
 	"github.com/patchbay-dev/patchbay/internal/secret"
 	"github.com/patchbay-dev/patchbay/providers"
 	"github.com/patchbay-dev/patchbay/vault"
@@ -19,7 +23,17 @@ const (
 	grantExpires  = "expires_at" // RFC 3339; absent when it has no end
 	grantClientID = "client_id"
 	grantTokenURL = "token_url"
+	grantProof    = "client_proof" // see proofOf; absent in a grant of before
 )
+
+// proofOf tells the client secret that a grant was last obtained or refreshed with
+// from another one: hex of HMAC-SHA256(client secret, connector id). It lies beside
+// the refresh token and nowhere else.
+func proofOf(id connector.ID, app providers.OAuthApp) secret.Value {
+	mac := hmac.New(sha256.New, []byte(app.ClientSecret.Reveal()))
+	mac.Write([]byte(id.String()))
+	return secret.New(hex.EncodeToString(mac.Sum(nil)))
+}
 
 // grant is what a user consented to: a refresh token and the access token that came
 // with it.
@@ -30,13 +44,14 @@ type grant struct {
 	// clientID and tokenURL are whom the refresh token belongs to, and where alone it
 	// is sent; "" in a grant that something else wrote.
 	clientID, tokenURL string
+	proof              secret.Value
 }
 
 // grantOf reads a stored grant; false when it is none. A grant of nothing but a
 // refresh token is one.
 func grantOf(g vault.Grant) (grant, bool) {
 	text := func(name string) string { return g.Values[name].Reveal() }
-	out := grant{version: g.Version, refresh: g.Values[grantRefresh], clientID: text(grantClientID), tokenURL: text(grantTokenURL)}
+	out := grant{version: g.Version, refresh: g.Values[grantRefresh], clientID: text(grantClientID), tokenURL: text(grantTokenURL), proof: g.Values[grantProof]}
 	if out.refresh.Len() == 0 {
 		out.refresh = secret.Value{}
 	}
@@ -58,12 +73,20 @@ func grantOf(g vault.Grant) (grant, bool) {
 	return out, out.refresh.IsSet() || out.token.Access.IsSet()
 }
 
-// values is the grant that an answer leads to, as it is stored.
-func (a answer) values(app providers.OAuthApp) secret.Map {
+// proven tells whether the grant was last used with app's client secret.
+func (g grant) proven(id connector.ID, app providers.OAuthApp) bool {
+	return g.proof.IsSet() && g.proof.Equal(proofOf(id, app))
+}
+
+// values is the grant that an answer leads to, as it is stored for a connector.
+func (a answer) values(id connector.ID, app providers.OAuthApp) secret.Map {
 	t := a.token(0, a.refresh.IsSet())
 	v := secret.Map{
 		grantAccess: t.Access, grantType: secret.New(t.Type), grantIssued: secret.New(t.issued.UTC().Format(time.RFC3339Nano)),
 		grantClientID: secret.New(app.ClientID), grantTokenURL: secret.New(app.TokenURL),
+	}
+	if !id.IsZero() {
+		v[grantProof] = proofOf(id, app)
 	}
 	if a.refresh.IsSet() {
 		v[grantRefresh] = a.refresh

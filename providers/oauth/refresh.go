@@ -2,6 +2,7 @@ package oauth
 
 import (
 	"context"
+	"math"
 	"net/url"
 	"time"
 
@@ -31,7 +32,10 @@ func (m *Manager) refresh(f *flight) (token, *trouble) {
 	if f.old.Access.IsSet() {
 		r.least = max(r.least, f.old.version+1)
 	}
-	if t, ok := m.load(m.ctx, f, r.least); ok {
+	if f.prove {
+		// No token that is there is an answer, but one that was got with this secret.
+		r.least = math.MaxInt64
+	} else if t, ok := m.load(m.ctx, f, r.least); ok {
 		return t, nil
 	}
 	var t token
@@ -64,7 +68,7 @@ func (r *refresh) run(ctx context.Context) (token, *trouble) {
 			return token{}, bad
 		}
 		r.m.step("read")
-		if t := g.token; t.fresh(r.f.ref.GrantVersion, r.m.now()) {
+		if t := g.token; t.fresh(r.f.ref.GrantVersion, r.m.now()) && (!r.f.prove || g.proven(r.f.ref.Connector, r.f.app)) {
 			r.m.Stats.GrantHits.Add(1)
 			return r.found(ctx, t), nil
 		}
@@ -201,7 +205,7 @@ func (r *refresh) prove(ctx context.Context, g grant) *trouble {
 // store writes an answer in g's place. stored is false when somebody else's is
 // there: then the answer is void and the grant is to be read again.
 func (r *refresh) store(ctx context.Context, g grant, a answer) (t token, stored bool, bad *trouble) {
-	m, values := r.m, a.values(r.f.app)
+	m, values := r.m, a.values(r.f.ref.Connector, r.f.app)
 	m.step("writing")
 	for n, end := 1, m.now().Add(m.o.WriteBudget); ; n++ {
 		version, state := r.write(ctx, g.version, values)
@@ -394,9 +398,9 @@ func (r *refresh) without(ctx context.Context) (token, bool, *trouble) {
 	if ctx.Err() != nil {
 		return token{}, false, ending()
 	}
-	if r.f.app.Rotates {
+	if r.f.app.Rotates || r.f.prove {
 		g, bad := r.read(ctx)
-		if bad == nil && g.token.fresh(r.f.ref.GrantVersion, r.m.now()) {
+		if bad == nil && !r.f.prove && g.token.fresh(r.f.ref.GrantVersion, r.m.now()) {
 			r.m.Stats.GrantHits.Add(1)
 			return g.token, true, nil
 		}

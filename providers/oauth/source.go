@@ -38,10 +38,11 @@ type entry struct {
 
 // flight is one way to a new token, detached from who waits for it.
 type flight struct {
-	key key
-	ref connector.GrantRef
-	app providers.OAuthApp
-	old token // held when it began
+	key   key
+	ref   connector.GrantRef
+	app   providers.OAuthApp
+	old   token // held when it began
+	prove bool  // see Manager.Prove
 	// tries is how many flights before it have failed.
 	tries int
 
