@@ -3,7 +3,8 @@
 // revision of one pins (DESIGN 7). A [Retester] tests active connectors now and
 // then and tells a vendor's outage from a tenant's fault. A [Drift] brings the
 // states of connectors in line with their OAuth2 grants. An [Expiry] deletes what
-// has come to its end: idempotency keys, consents, old audit entries.
+// has come to its end: idempotency keys, consents, old audit entries. A [Purger]
+// deletes tenants for good, whose date has come.
 //
 // What flows through it: the paths that a vault.Store lists, judged by what a
 // connector.Store says under the connector's lock; and connectors and grants, which

@@ -27,11 +27,14 @@ const (
 )
 
 // Sweeper soft-deletes secret bundles that are older than an hour and that
-// neither a connector nor a revision pins, and destroys them seven days later.
+// neither a connector nor a revision pins, and destroys them seven days later. What
+// turns up of a tenant that was purged, from a write that was under way, it destroys
+// at once.
 //
-// What it does not guarantee: bundles of a tenant that the store does not know
-// are left alone, for good. A Postgres that was set up anew, or that lost its
-// last commits, must not cost the secrets of every tenant that it forgot.
+// What it does not guarantee: bundles of a tenant that the store does not know,
+// and has not purged, are left alone, for good. A Postgres that was set up anew, or
+// that lost its last commits, must not cost the secrets of every tenant that it
+// forgot.
 type Sweeper struct {
 	store   connector.Store
 	secrets vault.Store
@@ -114,8 +117,7 @@ func (s *Sweeper) tenant(ctx context.Context, t tenant.ID) error {
 	reader := s.store.Tenant(t)
 	_, err := reader.Get(ctx)
 	if fault.CodeOf(err) == fault.NotFound {
-		s.log.Warn("secrets of a tenant that the store does not know are left alone", "tenant", t.String())
-		return nil
+		return s.unknown(ctx, t)
 	}
 	if err != nil {
 		return err
@@ -145,6 +147,22 @@ func (s *Sweeper) tenant(ctx context.Context, t tenant.ID) error {
 		}
 	}
 	return errors.Join(failed...)
+}
+
+// unknown is for a tenant that the store does not have: only one that it says it
+// has purged is touched.
+func (s *Sweeper) unknown(ctx context.Context, t tenant.ID) error {
+	purged, err := s.store.Purged(ctx, t)
+	if err != nil {
+		return err
+	}
+	if !purged {
+		s.log.Warn("secrets of a tenant that the store does not know are left alone", "tenant", t.String())
+		return nil
+	}
+	n, err := destroyAll(ctx, s.secrets, t)
+	s.Destroyed.Add(n)
+	return err
 }
 
 func (s *Sweeper) connector(ctx context.Context, t tenant.ID, id connector.ID, present connector.Pin) error {

@@ -115,13 +115,18 @@ func runAdmin(ctx context.Context, s streams, cfg *config.Config) error {
 	return p.run(ctx)
 }
 
-// sweeper adds the removal of secrets that nothing refers to.
+// sweeper adds the removal of secrets that nothing refers to, and of tenants whose
+// date has come.
 func (p *program) sweeper(store connector.Store, secrets vault.Store) {
 	s := housekeeping.New(housekeeping.Options{Store: store, Secrets: secrets, Log: p.log})
 	p.metrics.CounterFunc("secrets_deleted_total", "Unreferenced secret bundles soft-deleted.", s.Deleted.Load)
 	p.metrics.CounterFunc("secrets_destroyed_total", "Soft-deleted secret bundles destroyed.", s.Destroyed.Load)
 	p.metrics.CounterFunc("secret_sweep_failures_total", "Sweeps that did not reach their end.", s.Failures.Load)
 	p.background("sweeper", s.Run)
+	g := housekeeping.NewPurger(housekeeping.PurgerOptions{Store: store, Secrets: secrets, Log: p.log})
+	p.metrics.CounterFunc("tenants_purged_total", "Deleted tenants whose records and secrets are gone for good.", g.Purged.Load)
+	p.metrics.CounterFunc("tenant_purge_failures_total", "Passes over deleted tenants that did not reach their end.", g.Failures.Load)
+	p.background("purger", g.Run)
 }
 
 // driftEvery is how often states are held against grants: whoever looks at an app
