@@ -93,6 +93,11 @@ func (m *Manager) style(app providers.OAuthApp, name string) (oauth2.AuthStyle, 
 	return oauth2.AuthStyleInHeader, false
 }
 
+// maxToken bounds an access or refresh token, in bytes. The largest that are known,
+// JWTs with hundreds of groups, are below 20 KiB; what is larger is not stored, held in
+// memory and handed to every app.
+const maxToken = 64 << 10
+
 // exchange is one request, bounded in time and size.
 func (m *Manager) exchange(ctx context.Context, app providers.OAuthApp, style oauth2.AuthStyle, params url.Values) (answer, *observer, *trouble) {
 	ctx, cancel := context.WithTimeout(ctx, m.o.HTTPTimeout)
@@ -112,6 +117,9 @@ func (m *Manager) exchange(ctx context.Context, app providers.OAuthApp, style oa
 	t, err := cfg.Token(ctx)
 	if err != nil {
 		return answer{}, x, judge(ctx, x, err)
+	}
+	if len(t.AccessToken) > maxToken || len(t.RefreshToken) > maxToken {
+		return answer{}, x, &trouble{class: outage, code: providers.CodeTooLarge, err: fault.New(fault.Unavailable, "the token endpoint's answer has a token that is too large")}
 	}
 	a := answer{
 		access: secret.New(t.AccessToken), kind: t.Type(), begun: begun,

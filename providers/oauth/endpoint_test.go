@@ -106,6 +106,8 @@ func TestFaultyTokenEndpoints(t *testing.T) {
 		{name: "drops after reading", h: func(w http.ResponseWriter, r *http.Request) { drop(w, r) }, code: providers.CodeTokenEndpointDown, asked: 2},
 		{name: "drops in the middle of its answer", h: half, code: providers.CodeTokenEndpointDown, asked: 2},
 		{name: "sends 1 GB", h: endless, code: providers.CodeTooLarge},
+		{name: "an access token of more than 64 KiB", h: answersWith(200, `{"token_type":"bearer","access_token":"`+strings.Repeat("x", 64<<10+1)+`"}`), code: providers.CodeTooLarge},
+		{name: "a refresh token of more than 64 KiB", h: answersWith(200, `{"token_type":"bearer","access_token":"a","refresh_token":"`+strings.Repeat("x", 64<<10+1)+`"}`), code: providers.CodeTooLarge},
 		{name: "redirects", h: func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, "/"+canary, http.StatusTemporaryRedirect)
 		}, code: providers.CodeRedirected},
