@@ -3,6 +3,7 @@ package vault_test
 import (
 	"context"
 	"encoding/base64"
+	"fmt"
 	"log/slog"
 	"strings"
 	"sync"
@@ -26,7 +27,32 @@ func TestSuite(t *testing.T) {
 		c := openClient(t, s, mount, a, func(o *vault.Options) { o.Log = log })
 		ready(t, c)
 		return c
+	}, Kept: func(t *testing.T, tn tenant.ID, id connector.ID) string {
+		return kept(t, s, name(t, "kv"), tn, id)
 	}})
+}
+
+// kept is every version of a grant that root can read, as Vault answers it.
+func kept(t *testing.T, s *server, mount string, tn tenant.ID, id connector.ID) string {
+	t.Helper()
+	meta, err := vault.GrantPath(mount+"/metadata/pb", tn, id)
+	must(t, err)
+	data, err := vault.GrantPath(mount+"/data/pb", tn, id)
+	must(t, err)
+	held, _ := s.admin(t, "GET", meta, nil)["data"].(map[string]any)
+	versions, _ := held["versions"].(map[string]any)
+	if len(versions) == 0 {
+		t.Fatal("there are no versions")
+	}
+	var all strings.Builder
+	for n := range versions {
+		var answer map[string]any
+		if err := s.Call(s.root, "GET", data+"?version="+n, nil, &answer); err != nil {
+			fmt.Fprintf(&all, "%s: %v\n", n, err)
+		}
+		fmt.Fprintf(&all, "%s: %v\n", n, answer)
+	}
+	return all.String()
 }
 
 func someRef(tn string) connector.SecretRef {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -14,8 +15,9 @@ import (
 )
 
 // The API is KV version 2 (developer.hashicorp.com/vault/api-docs/secret/kv/kv-v2):
-// one path under four names. data reads and writes versions, metadata lists,
-// dates and destroys. A policy for a data plane needs read on data only.
+// one path under several names. data reads and writes versions, metadata lists,
+// dates and removes, destroy destroys single versions. A policy for a data plane
+// needs read on data only.
 
 // dataBase and metaBase are what stands before the tenant in KV v2's API.
 func (c *Client) dataBase() string { return c.kvBase("data") }
@@ -65,6 +67,7 @@ type version struct {
 	Data     json.RawMessage `json:"data"`
 	Metadata *struct {
 		Version      int64  `json:"version"`
+		CreatedTime  string `json:"created_time"`
 		DeletionTime string `json:"deletion_time"`
 		Destroyed    bool   `json:"destroyed"`
 	} `json:"metadata"`
@@ -229,6 +232,8 @@ func (c *Client) ReadGrant(ctx context.Context, t tenant.ID, id connector.ID) (G
 	g := Grant{Values: b.Values}
 	if v.Metadata != nil {
 		g.Version = v.Metadata.Version
+		// Zero for what is no time: then it is as old as can be.
+		g.WrittenAt, _ = time.Parse(time.RFC3339Nano, v.Metadata.CreatedTime)
 	}
 	return g, err
 }
@@ -241,6 +246,75 @@ func (c *Client) WriteGrant(ctx context.Context, t tenant.ID, id connector.ID, g
 		return 0, err
 	}
 	return c.put(ctx, path, Bundle{Values: g}, cas, fault.New(fault.Conflict, "the grant was changed meanwhile"))
+}
+
+// ForgetGrant implements Store. KV v2 keeps older versions (ten, unless configured
+// otherwise) for whoever may read them, and a refresh token is good in each: so they
+// are destroyed. That is another path's right in a policy: "update" below destroy.
+func (c *Client) ForgetGrant(ctx context.Context, t tenant.ID, id connector.ID, cas int64) (int64, error) {
+	g, err := c.ReadGrant(ctx, t, id)
+	if err != nil && fault.CodeOf(err) != fault.NotFound {
+		return 0, err
+	}
+	if g.Version != cas {
+		return 0, fault.New(fault.Conflict, "the grant was changed meanwhile")
+	}
+	if g.Version == 0 {
+		return 0, nil
+	}
+	if len(g.Values) > 0 || err != nil {
+		if g.Version, err = c.WriteGrant(ctx, t, id, secret.Map{}, cas); err != nil {
+			return 0, err
+		}
+	}
+	return g.Version, c.destroyBefore(ctx, t, id, g.Version)
+}
+
+// destroyBefore destroys what a grant's path still holds of versions before one.
+func (c *Client) destroyBefore(ctx context.Context, t tenant.ID, id connector.ID, version int64) error {
+	path, err := GrantPath(c.metaBase(), t, id)
+	if err != nil {
+		return err
+	}
+	ans, err := c.call(ctx, http.MethodGet, path, secret.Body{}, func() {})
+	if err != nil {
+		return err
+	}
+	if ans.status != http.StatusOK {
+		return statusFault(ans.status)
+	}
+	var held struct {
+		Versions map[string]struct {
+			Destroyed bool `json:"destroyed"`
+		} `json:"versions"`
+	}
+	if err := reshape(ans, &held); err != nil {
+		return err
+	}
+	var left []int64
+	for text, v := range held.Versions {
+		if n, err := strconv.ParseInt(text, 10, 64); err == nil && n < version && !v.Destroyed {
+			left = append(left, n)
+		}
+	}
+	if len(left) == 0 {
+		return nil
+	}
+	if path, err = GrantPath(c.kvBase("destroy"), t, id); err != nil {
+		return err
+	}
+	raw, err := json.Marshal(map[string][]int64{"versions": left})
+	if err != nil {
+		return fault.New(fault.Internal, "a list of versions could not be serialised")
+	}
+	ans, err = c.call(ctx, http.MethodPost, path, secret.NewBody(raw), c.countWrite)
+	if err != nil {
+		return err
+	}
+	if ans.status != http.StatusNoContent && ans.status != http.StatusOK {
+		return statusFault(ans.status)
+	}
+	return nil
 }
 
 // DestroyGrant implements Store.

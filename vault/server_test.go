@@ -66,6 +66,7 @@ func (s *server) policy(t *testing.T, mount, prefix string) string {
 	for _, kind := range []string{"data", "metadata"} {
 		fmt.Fprintf(&b, "path %q { capabilities = [\"create\", \"read\", \"update\", \"delete\", \"list\"] }\n", mount+"/"+kind+"/"+prefix+"*")
 	}
+	fmt.Fprintf(&b, "path %q { capabilities = [\"update\"] }\n", mount+"/destroy/"+prefix+"+/+/grant")
 	p := name(t, "policy")
 	s.admin(t, "PUT", "sys/policies/acl/"+p, object{"policy": b.String()})
 	return p

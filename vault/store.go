@@ -36,12 +36,24 @@ type Store interface {
 	Connectors(ctx context.Context, t tenant.ID) ([]connector.ID, error)
 	Refs(ctx context.Context, t tenant.ID, id connector.ID) ([]Stored, error)
 
-	// ReadGrant reads the latest grant of a connector. Version 0 and no error
-	// means that there never was one.
+	// ReadGrant reads the latest grant of a connector. One without values is none:
+	// there never was one (Version 0), or it was forgotten. Version is what a next one
+	// is written against either way, also beside fault.NotFound, for a version that
+	// somebody else deleted.
 	ReadGrant(ctx context.Context, t tenant.ID, id connector.ID) (Grant, error)
 	// WriteGrant stores g when the latest version is still cas (0: none), and
 	// returns the new version; else fault.Conflict.
 	WriteGrant(ctx context.Context, t tenant.ID, id connector.ID, g secret.Map, cas int64) (int64, error)
+	// ForgetGrant leaves a grant without values in the place of version cas, where
+	// that is the latest, and destroys all versions before it. So the path holds no
+	// token any more, and versions go on: a refresh that is under way meets a version
+	// that it doesn't know, and can't bring the grant back. It returns the latest
+	// version. A grant that is none already stays, and what is left before it goes; one
+	// that never was (cas 0) is no error.
+	// Errors: fault.Conflict where cas isn't the latest version. After another error
+	// the grant may be forgotten in part: call it again, with the version that
+	// ReadGrant says.
+	ForgetGrant(ctx context.Context, t tenant.ID, id connector.ID, cas int64) (int64, error)
 	// DestroyGrant removes a connector's grant for good, all its versions and their
 	// count; one that is not there is no error. It is for a connector that is gone: a
 	// later grant would begin anew, below the versions that are known.
@@ -65,6 +77,7 @@ type Stored struct {
 
 // Grant is an OAuth2 grant with its version.
 type Grant struct {
-	Values  secret.Map
-	Version int64
+	Values    secret.Map // empty: there is no grant
+	Version   int64
+	WrittenAt time.Time // from the store's metadata; zero for Version 0
 }

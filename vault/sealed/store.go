@@ -223,6 +223,20 @@ func (s *Store) Destroy(ctx context.Context, ref connector.SecretRef) error {
 	return s.remove(ctx, place)
 }
 
+// ForgetGrant implements vault.Store. There are no versions before the latest.
+func (s *Store) ForgetGrant(ctx context.Context, t tenant.ID, id connector.ID, cas int64) (int64, error) {
+	g, err := s.ReadGrant(ctx, t, id)
+	switch {
+	case err != nil:
+		return 0, err
+	case g.Version != cas:
+		return 0, fault.New(fault.Conflict, "the grant was changed meanwhile")
+	case len(g.Values) == 0:
+		return cas, nil
+	}
+	return s.WriteGrant(ctx, t, id, secret.Map{}, cas)
+}
+
 // DestroyGrant implements vault.Store.
 func (s *Store) DestroyGrant(ctx context.Context, t tenant.ID, id connector.ID) error {
 	place, err := vault.GrantPath(base, t, id)
@@ -274,7 +288,7 @@ func (s *Store) ReadGrant(ctx context.Context, t tenant.ID, id connector.ID) (va
 	if err != nil {
 		return vault.Grant{}, err
 	}
-	return vault.Grant{Values: b.Values, Version: h.version}, nil
+	return vault.Grant{Values: b.Values, Version: h.version, WrittenAt: stamp(h.writtenAt)}, nil
 }
 
 // WriteGrant implements vault.Store. Comparing and writing happen under the lock,

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/patchbay-dev/patchbay/connector"
@@ -31,9 +32,37 @@ func open(t *testing.T, dir string) *sealed.Store {
 
 func TestSuite(t *testing.T) {
 	t.Parallel()
+	var dirs sync.Map // by the name of their test
 	vaulttest.Run(t, vaulttest.Harness{Open: func(t *testing.T, _ *slog.Logger) vault.Store {
-		return open(t, t.TempDir())
+		dir := t.TempDir()
+		dirs.Store(t.Name(), dir)
+		return open(t, dir)
+	}, Kept: func(t *testing.T, tn tenant.ID, id connector.ID) string {
+		dir, _ := dirs.Load(t.Name())
+		return kept(t, dir.(string), tn, id)
 	}})
+}
+
+// kept is the one grant that a connector's folder can hold, opened.
+func kept(t *testing.T, dir string, tn tenant.ID, id connector.ID) string {
+	t.Helper()
+	folder, err := vault.ConnectorPath("secrets", tn, id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := os.ReadDir(filepath.Join(dir, folder))
+	if err != nil || len(files) != 1 {
+		t.Fatalf("%v, %v", files, err)
+	}
+	g, err := open(t, dir).ReadGrant(t.Context(), tn, id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all strings.Builder
+	for name, v := range g.Values {
+		all.WriteString(name + "=" + v.Reveal() + "\n")
+	}
+	return all.String()
 }
 
 func write(t *testing.T, s vault.Store, tn, value string) connector.SecretRef {

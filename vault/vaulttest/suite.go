@@ -25,6 +25,9 @@ type Harness struct {
 	Open func(t *testing.T, log *slog.Logger) vault.Store
 	// Times tells how far the store's clock may be from this process's.
 	Times time.Duration
+	// Kept returns all that the store of t's Open still keeps of a connector's grant,
+	// in clear: every version that somebody with all rights could read.
+	Kept func(t *testing.T, tn tenant.ID, id connector.ID) string
 }
 
 // canary is a secret that no error text and no log line may show.
@@ -75,6 +78,7 @@ func Run(t *testing.T, h Harness) {
 		{"listing", listing},
 		{"grants", grants},
 		{"grant race", grantRace},
+		{"grant forgotten", grantForgotten},
 		{"grant destroyed", grantDestroyed},
 		{"deadline", deadline},
 		{"canaries", canaries},
@@ -342,6 +346,57 @@ func grants(t *testing.T, f fixture) {
 	}
 }
 
+// grantForgotten leaves no token in any version, and a version that nobody knows
+// yet.
+func grantForgotten(t *testing.T, f fixture) {
+	ctx, id := t.Context(), connector.NewID()
+	if n, err := f.ForgetGrant(ctx, acme, id, 0); err != nil || n != 0 {
+		t.Fatalf("one that never was: version %d, %v", n, err)
+	}
+	before := time.Now().Add(-f.h.Times)
+	var written int64
+	for v := range int64(4) {
+		n, err := f.WriteGrant(ctx, acme, id, bundle(canary).Values, v)
+		ok(t, err)
+		written = n
+	}
+	if kept := f.h.Kept(t, acme, id); !strings.Contains(kept, canary) {
+		t.Fatalf("the suite doesn't see what is kept: %s", kept)
+	}
+	for _, cas := range []int64{0, written - 1, written + 1} {
+		_, err := f.ForgetGrant(ctx, acme, id, cas)
+		want(t, err, fault.Conflict)
+	}
+	var forgotten int64
+	for cas := written; cas < written+2; cas++ { // the second time there is nothing to forget
+		n, err := f.ForgetGrant(ctx, acme, id, cas)
+		ok(t, err)
+		if forgotten = n; n != written+1 {
+			t.Fatalf("version %d after %d", n, written)
+		}
+	}
+	g, err := f.ReadGrant(ctx, acme, id)
+	ok(t, err)
+	if g.Version != forgotten || len(g.Values) != 0 {
+		t.Fatalf("version %d with %v", g.Version, g.Values.Names())
+	}
+	if g.WrittenAt.Before(before) || g.WrittenAt.After(time.Now().Add(f.h.Times)) {
+		t.Errorf("forgotten at %v, now is %v", g.WrittenAt, time.Now())
+	}
+	if kept := f.h.Kept(t, acme, id); strings.Contains(kept, canary) {
+		t.Errorf("a token is left: %s", kept)
+	}
+	_, err = f.WriteGrant(ctx, acme, id, bundle("late").Values, written)
+	want(t, err, fault.Conflict) // a refresh that was under way brings nothing back
+	n, err := f.WriteGrant(ctx, acme, id, bundle("anew").Values, forgotten)
+	ok(t, err)
+	if g, err := f.ReadGrant(ctx, acme, id); err != nil || g.Version != n || !g.Values.Equal(bundle("anew").Values) {
+		t.Errorf("the next grant: version %d, %v", g.Version, err)
+	}
+	_, err = f.ForgetGrant(ctx, acme, connector.ID{}, 0)
+	want(t, err, fault.InvalidArgument)
+}
+
 // grantDestroyed leaves nothing of a grant, and everything of its neighbours.
 func grantDestroyed(t *testing.T, f fixture) {
 	ctx, id, other := t.Context(), connector.NewID(), connector.NewID()
@@ -417,10 +472,11 @@ func deadline(t *testing.T, f fixture) {
 	_, rerr := f.Read(ctx, ref)
 	_, gerr := f.ReadGrant(ctx, acme, ref.Connector)
 	_, wgerr := f.WriteGrant(ctx, acme, ref.Connector, secret.Map{}, 0)
+	_, fgerr := f.ForgetGrant(ctx, acme, ref.Connector, 1)
 	_, terr := f.Tenants(ctx)
 	for call, err := range map[string]error{
 		"read": rerr, "write": f.Write(ctx, ref, bundle("x")), "delete": f.Delete(ctx, ref), "destroy": f.Destroy(ctx, ref),
-		"read grant": gerr, "write grant": wgerr, "tenants": terr,
+		"read grant": gerr, "write grant": wgerr, "forget grant": fgerr, "tenants": terr,
 	} {
 		if fault.CodeOf(err) != fault.DeadlineExceeded {
 			t.Errorf("%s after the context ended: %v", call, err)
