@@ -149,6 +149,15 @@ func TestOnTheSchemaBefore(t *testing.T) {
 	if _, err := control.DriftedGrants(ctx, 10); err != nil {
 		t.Errorf("drift: %v", err)
 	}
+	if list, err := control.Tenants(ctx, connector.TenantFilter{Query: "ACM"}); err != nil || len(list) != 1 || !list[0].PurgeAt.IsZero() {
+		t.Errorf("tenants: %+v %v", list, err)
+	}
+	if list, err := control.Tenant(acme).List(ctx, connector.Filter{Query: "NEW", Bound: true, Organizations: []tenant.OrganizationID{hq}}); err != nil || len(list) != 1 {
+		t.Errorf("a list: %+v %v", list, err)
+	}
+	if list, err := control.Tenant(acme).Organizations(ctx, connector.OrganizationFilter{}); err != nil || len(list) != 1 {
+		t.Errorf("organizations: %+v %v", list, err)
+	}
 }
 
 // A migration comes to processes at work: each statement waits or goes on, and

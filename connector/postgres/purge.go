@@ -11,10 +11,13 @@ import (
 	"github.com/patchbay-dev/patchbay/tenant"
 )
 
-// DuePurges implements connector.Purges. As Tenants, it names none.
+// dueSQL names no tenant, as tenantsSQL.
+const dueSQL = `SELECT t.id FROM tenants t
+	WHERE t.purge_at IS NOT NULL AND t.purge_at <= clock_timestamp() AND t.id > $1 ORDER BY t.id LIMIT $2::bigint`
+
+// DuePurges implements connector.Purges.
 func (s *Store) DuePurges(ctx context.Context, after tenant.ID, n int) (due []tenant.ID, err error) {
-	err = s.read(ctx, scope{across: acrossTenants}, `SELECT t.id FROM tenants t
-		WHERE t.purge_at IS NOT NULL AND t.purge_at <= clock_timestamp() AND t.id > $1 ORDER BY t.id LIMIT $2::bigint`,
+	err = s.read(ctx, scope{across: acrossTenants}, dueSQL,
 		[]any{after.String(), int64(n)}, func(rows pgx.Rows) error {
 			var text string
 			if err := rows.Scan(&text); err != nil {

@@ -70,6 +70,106 @@ func TestResolvePlans(t *testing.T) {
 	}
 }
 
+// A page of a list costs what it shows, also in a large tenant: no plan scans a
+// table, and only a filter that leaves little is sorted.
+func TestListPlans(t *testing.T) {
+	t.Parallel()
+	server := testenv.Postgres(t)
+	owner := newDatabase(t, server)
+	fill(t, server, owner)
+	u, err := url.Parse(owner)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx := within(t, time.Minute)
+	conn, err := pgx.Connect(ctx, server.URL("postgres", strings.TrimPrefix(u.Path, "/")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(ctx)
+	for _, sql := range []string{
+		`INSERT INTO organizations (tenant_id, id, name, active) SELECT 't7', 'o' || n, 'O', true FROM generate_series(1, 500) n`,
+		`INSERT INTO connectors (tenant_id, id, name, category, kind, schema_version, organization_id, state, active, is_default, version)
+			SELECT 't7', gen_random_uuid(), 'C', 'email', 's3', 1, 'o' || (1 + n % 500), 'untested', true, false, 1 FROM generate_series(0, 999) n`,
+		`INSERT INTO audit (tenant_id, actor, action, target, outcome, at)
+			SELECT 't' || (1 + n % 500), 'a', 'connector.update', 'x' || n % 700, 'ok', now() - n * interval '20 minutes' FROM generate_series(1, 40000) n`,
+		`INSERT INTO idempotency_keys (tenant_id, key_hash, request_hash, actor, expires_at)
+			SELECT 't' || (1 + n % 500), sha256(n::text::bytea), '\x02', 'a', now() + n * interval '1 second' FROM generate_series(1, 5000) n`,
+		`ANALYZE`,
+	} {
+		if _, err := conn.Exec(ctx, sql); err != nil {
+			t.Fatalf("%s: %v", sql, err)
+		}
+	}
+	store := open(t, login(t, server, owner, "patchbay_admin", "patchbay_relay"))
+	id, err := connector.ParseID("00000000-0000-7000-8000-000000000000")
+	if err != nil {
+		t.Fatal(err)
+	}
+	no := false
+	type statement struct {
+		sql  string
+		args []any
+	}
+	of := func(sql string, args []any, err error) statement {
+		if err != nil {
+			t.Fatal(err)
+		}
+		return statement{sql, append([]any{"t7"}, args...)}
+	}
+	trail := func(f connector.AuditFilter) statement {
+		sql, args := trailSQL(f)
+		return of(sql, args, nil)
+	}
+	some := []tenant.OrganizationID{tenant.MustOrganizationID("o1"), hq}
+	tenantsPage, tenantsArgs, err := tenantsSQL(connector.TenantFilter{Query: "7", After: tenant.MustID("t3"), Limit: 51})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, q := range map[string]statement{
+		"connectors":         of(listSQL(connector.Filter{Limit: 51})),
+		"searched":           of(listSQL(connector.Filter{Query: "mail", After: id, Limit: 51})),
+		"narrowed":           of(listSQL(connector.Filter{Category: "email", State: "error", Default: &no, Deleted: true, Limit: 51})),
+		"bound":              of(listSQL(connector.Filter{Bound: true, Organizations: some, Limit: 51})),
+		"organizations":      of(organizationsSQL(connector.OrganizationFilter{Query: "x", Limit: 51})),
+		"one organization":   of(organizationsSQL(connector.OrganizationFilter{Bound: true, Organizations: some[:1]})),
+		"audit":              trail(connector.AuditFilter{Limit: 51}),
+		"audit of a target":  trail(connector.AuditFilter{Target: "x6", Before: 1 << 40, Limit: 51}),
+		"audit by action":    trail(connector.AuditFilter{Action: "connector.*", Limit: 51}),
+		"audit that's bound": trail(connector.AuditFilter{Bound: true, Organizations: some, Limit: 51}),
+	} {
+		var plan string
+		err := store.read(ctx, scope{tenant: tenant.MustID("t7")}, `EXPLAIN (FORMAT JSON) `+q.sql, q.args, func(rows pgx.Rows) error { return rows.Scan(&plan) })
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		nodes := nodesOf(t, plan)
+		whole := slices.Contains([]string{"connectors", "organizations", "audit", "audit of a target", "audit by action"}, name)
+		if slices.ContainsFunc(nodes, func(n string) bool { return strings.Contains(n, "Seq Scan") || whole && strings.Contains(n, "Sort") }) {
+			t.Errorf("%s: %v", name, nodes)
+		}
+	}
+	for name, q := range map[string]struct {
+		statement
+		across string
+	}{
+		"tenants":        {statement{tenantsPage, tenantsArgs}, acrossTenants},
+		"due":            {statement{dueSQL, []any{"", int64(100)}}, acrossTenants},
+		"sweep audit":    {statement{sweepAuditSQL, []any{(400 * 24 * time.Hour).Microseconds(), int64(1000)}}, ""},
+		"sweep requests": {statement{sweepRequestsSQL, nil}, ""},
+	} {
+		var plan string
+		err := store.read(ctx, scope{across: q.across}, `EXPLAIN (FORMAT JSON) `+q.sql, q.args, func(rows pgx.Rows) error { return rows.Scan(&plan) })
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		nodes := nodesOf(t, plan)
+		if slices.ContainsFunc(nodes, func(n string) bool { return strings.Contains(n, "Seq Scan") }) {
+			t.Errorf("%s: %v", name, nodes)
+		}
+	}
+}
+
 // A day's outbox may hold a million rows; a relay asks four times a second.
 func TestOutboxPlans(t *testing.T) {
 	t.Parallel()

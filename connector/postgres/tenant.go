@@ -49,20 +49,25 @@ func scanOrganization(rows pgx.Row) (o connector.Organization, err error) {
 
 // Tenants implements connector.Reader. Only the control plane's role sees any.
 func (s *Store) Tenants(ctx context.Context, f connector.TenantFilter) (list []connector.Tenant, err error) {
+	sql, args, err := tenantsSQL(f)
+	if err != nil {
+		return nil, err
+	}
+	err = s.read(ctx, scope{across: acrossTenants}, sql, args, func(rows pgx.Rows) error {
+		t, err := scanTenant(rows)
+		list = append(list, t)
+		return err
+	})
+	return list, err
+}
+
+// tenantsSQL has no tenant_id: the listing is of all, by a policy of its own.
+func tenantsSQL(f connector.TenantFilter) (sql string, args []any, err error) {
 	n := narrowing{}
 	n.equal("t.status", string(f.Status))
 	n.after("t.id", f.After.String())
-	if err := n.search(f.Query, "t.id", "t.name"); err != nil {
-		return nil, err
-	}
-	// No tenant_id here: the listing is of all, by a policy of its own.
-	err = s.read(ctx, scope{across: acrossTenants}, `SELECT `+tenantColumns+` FROM tenants t WHERE true`+n.ordered("t.id", f.Limit), n.args,
-		func(rows pgx.Rows) error {
-			t, err := scanTenant(rows)
-			list = append(list, t)
-			return err
-		})
-	return list, err
+	err = n.search(f.Query, "t.id", "t.name")
+	return `SELECT ` + tenantColumns + ` FROM tenants t WHERE true` + n.ordered("t.id", f.Limit), n.args, err
 }
 
 // Get implements connector.TenantReader.
@@ -79,26 +84,48 @@ func (r *reader) Get(ctx context.Context) (t connector.Tenant, err error) {
 
 // Organizations implements connector.TenantReader.
 func (r *reader) Organizations(ctx context.Context, f connector.OrganizationFilter) (list []connector.Organization, err error) {
+	sql, args, err := organizationsSQL(f)
+	if err != nil {
+		return nil, err
+	}
+	err = r.read(ctx, sql, args, func(rows pgx.Rows) error {
+		o, err := scanOrganization(rows)
+		list = append(list, o)
+		return err
+	})
+	return list, err
+}
+
+// organizationsSQL spells a filter; $1 is the tenant.
+func organizationsSQL(f connector.OrganizationFilter) (sql string, args []any, err error) {
 	n := narrowing{before: 1}
 	n.flag("o.active", f.Active)
 	n.after("o.id", f.After.String())
 	if f.Bound {
 		n.and("o.id = ANY ($%d::text[])", change.IDs(f.Organizations))
 	}
-	if err := n.search(f.Query, "o.id", "o.name"); err != nil {
-		return nil, err
-	}
-	err = r.read(ctx, `SELECT `+organizationColumns+` FROM organizations o WHERE o.tenant_id = $1`+n.ordered("o.tenant_id, o.id", f.Limit), n.args,
-		func(rows pgx.Rows) error {
-			o, err := scanOrganization(rows)
-			list = append(list, o)
-			return err
-		})
-	return list, err
+	err = n.search(f.Query, "o.id", "o.name")
+	return `SELECT ` + organizationColumns + ` FROM organizations o WHERE o.tenant_id = $1` + n.ordered("o.tenant_id, o.id", f.Limit), n.args, err
 }
 
 // List implements connector.TenantReader.
 func (r *reader) List(ctx context.Context, f connector.Filter) (list []connector.Connector, err error) {
+	sql, args, err := listSQL(f)
+	if err != nil {
+		return nil, err
+	}
+	err = r.read(ctx, sql, args, func(rows pgx.Rows) error {
+		c, err := scanConnector(rows)
+		if err == nil {
+			list = append(list, *c)
+		}
+		return err
+	})
+	return list, err
+}
+
+// listSQL spells a filter; $1 is the tenant.
+func listSQL(f connector.Filter) (sql string, args []any, err error) {
 	n := narrowing{before: 1}
 	n.equal("c.category", string(f.Category))
 	n.equal("c.kind", string(f.Kind))
@@ -120,18 +147,9 @@ func (r *reader) List(ctx context.Context, f connector.Filter) (list []connector
 	if !f.After.IsZero() {
 		n.and("c.id > $%d::uuid", f.After.String())
 	}
-	if err := n.search(f.Query, "c.name", "c.external_id", "c.kind", "c.id::text"); err != nil {
-		return nil, err
-	}
-	sql := `SELECT ` + connectorColumns + ` FROM connectors c ` + paramsJoin + ` WHERE c.tenant_id = $1` + n.ordered("c.tenant_id, c.id", f.Limit)
-	err = r.read(ctx, sql, n.args, func(rows pgx.Rows) error {
-		c, err := scanConnector(rows)
-		if err == nil {
-			list = append(list, *c)
-		}
-		return err
-	})
-	return list, err
+	err = n.search(f.Query, "c.name", "c.external_id", "c.kind", "c.id::text")
+	return `SELECT ` + connectorColumns + ` FROM connectors c ` + paramsJoin + ` WHERE c.tenant_id = $1` +
+		n.ordered("c.tenant_id, c.id", f.Limit), n.args, err
 }
 
 // narrowing spells the conditions of a filter and gathers their values.
@@ -222,23 +240,19 @@ func (r *reader) History(ctx context.Context, id connector.ID, before int64, lim
 
 // Audit implements connector.TenantReader.
 func (r *reader) Audit(ctx context.Context, f connector.AuditFilter) (list []connector.AuditEntry, err error) {
-	where, args := narrowAudit(f)
-	// The note is read by way of the row, because the schema of the build before
-	// has none.
-	err = r.read(ctx, `SELECT a.id, a.at, a.actor, a.action, a.target, a.outcome, a.request_id, a.fields,
-		coalesce(to_jsonb(a) ->> 'note', '') FROM audit a WHERE a.tenant_id = $1`+where, args,
-		func(rows pgx.Rows) error {
-			var e connector.AuditEntry
-			err := rows.Scan(&e.ID, &e.At, &e.Actor, &e.Action, &e.Target, &e.Outcome, &e.RequestID, &e.Fields, &e.Note)
-			e.At = e.At.UTC()
-			list = append(list, e)
-			return err
-		})
+	sql, args := trailSQL(f)
+	err = r.read(ctx, sql, args, func(rows pgx.Rows) error {
+		var e connector.AuditEntry
+		err := rows.Scan(&e.ID, &e.At, &e.Actor, &e.Action, &e.Target, &e.Outcome, &e.RequestID, &e.Fields, &e.Note)
+		e.At = e.At.UTC()
+		list = append(list, e)
+		return err
+	})
 	return list, err
 }
 
-// narrowAudit spells a filter; $1 is the tenant.
-func narrowAudit(f connector.AuditFilter) (where string, args []any) {
+// trailSQL spells a filter; $1 is the tenant.
+func trailSQL(f connector.AuditFilter) (sql string, args []any) {
 	n := narrowing{before: 1}
 	n.equal("a.actor", f.Actor)
 	n.equal("a.target", f.Target)
@@ -263,7 +277,8 @@ func narrowAudit(f connector.AuditFilter) (where string, args []any) {
 			OR starts_with(a.action, 'connector.') AND a.target IN (SELECT c.id::text FROM connectors c
 				WHERE c.tenant_id = $1 AND c.organization_id = ANY ($%[1]d::text[])))`, change.IDs(f.Organizations))
 	}
-	return n.ordered("a.tenant_id DESC, a.id DESC", f.Limit), n.args
+	return `SELECT a.id, a.at, a.actor, a.action, a.target, a.outcome, a.request_id, a.fields, a.note
+		FROM audit a WHERE a.tenant_id = $1` + n.ordered("a.tenant_id DESC, a.id DESC", f.Limit), n.args
 }
 
 // Pinned implements connector.TenantReader.

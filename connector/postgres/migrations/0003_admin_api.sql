@@ -16,6 +16,11 @@ CREATE POLICY expired ON audit FOR SELECT TO patchbay_relay USING (at < now() - 
 CREATE POLICY expired_delete ON audit FOR DELETE TO patchbay_relay USING (at < now() - interval '30 days');
 GRANT SELECT, DELETE ON audit TO patchbay_relay;
 
+-- The platform's own requests, such as for a tenant that there is to be, are under
+-- the empty id. This comes before what locks readers of tenants out: who claims a
+-- request has these keys already when it reads the tenant.
+ALTER TABLE idempotency_keys DROP CONSTRAINT idempotency_keys_tenant_id_fkey;
+
 -- A deleted tenant is suspended at once and goes for good at a later date. From the
 -- moment at which that begins there is no way back.
 ALTER TABLE tenants ADD COLUMN purge_at timestamptz, ADD COLUMN purge_begun_at timestamptz,
@@ -67,10 +72,6 @@ CREATE POLICY purging ON organizations AS RESTRICTIVE FOR DELETE TO patchbay_adm
 CREATE POLICY purging ON connectors AS RESTRICTIVE FOR DELETE TO patchbay_admin
     USING (EXISTS (SELECT FROM tenants t WHERE t.id = tenant_id AND t.purge_begun_at IS NOT NULL));
 GRANT DELETE ON tenants, organizations, connectors TO patchbay_admin;
-
--- The platform's own requests, such as for a tenant that there is to be, are under
--- the empty id.
-ALTER TABLE idempotency_keys DROP CONSTRAINT idempotency_keys_tenant_id_fkey;
 
 -- +goose Down
 REVOKE SELECT, DELETE ON audit FROM patchbay_relay;
