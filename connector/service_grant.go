@@ -171,8 +171,8 @@ func (s *Service) AlignGrant(ctx context.Context, d GrantDrift) (bool, error) {
 		})
 	})
 	switch fault.CodeOf(err) {
-	case fault.NotFound, fault.StaleVersion:
-		return false, nil // gone or changed meanwhile: the next look finds what is left
+	case fault.NotFound, fault.StaleVersion, fault.Conflict:
+		return false, nil // gone, going or changed meanwhile: the next look finds what is left
 	}
 	return aligned && err == nil, err
 }
