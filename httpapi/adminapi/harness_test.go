@@ -92,9 +92,13 @@ func (g *grantor) Source(connector.GrantRef, providers.OAuthApp) providers.Token
 func (g *grantor) Token(context.Context) (providers.Token, error) {
 	return providers.Token{Access: secret.New(canary), Type: "Bearer"}, nil
 }
-func (g *grantor) Revoke(context.Context, connector.GrantRef, providers.OAuthApp) error { return nil }
-func (g *grantor) Prove(context.Context, connector.GrantRef, providers.OAuthApp) error  { return nil }
-func (g *grantor) NewVerifier() secret.Value                                            { return secret.New("verifier") }
+func (g *grantor) Revoke(context.Context, connector.GrantRef, providers.OAuthApp) (connector.Revocation, error) {
+	return connector.Revoked, nil
+}
+func (g *grantor) Draft(providers.OAuthApp) providers.TokenSource                      { return g }
+func (g *grantor) Forget(context.Context, connector.GrantRef) error                    { return nil }
+func (g *grantor) Prove(context.Context, connector.GrantRef, providers.OAuthApp) error { return nil }
+func (g *grantor) NewVerifier() secret.Value                                           { return secret.New("verifier") }
 func (g *grantor) ConsentURL(app providers.OAuthApp, redirectURL, state string, _ secret.Value) string {
 	return app.AuthURL + "?redirect_uri=" + redirectURL + "&state=" + state
 }

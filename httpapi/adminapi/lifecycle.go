@@ -3,14 +3,12 @@ package adminapi
 import (
 	"context"
 	"encoding/base64"
-	"encoding/json"
 	"net/http"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/patchbay-dev/patchbay/connector"
-	"github.com/patchbay-dev/patchbay/httpapi/problem"
 	"github.com/patchbay-dev/patchbay/internal/fault"
 	"github.com/patchbay-dev/patchbay/internal/secret"
 	"github.com/patchbay-dev/patchbay/providers"
@@ -69,7 +67,7 @@ func (a *API) lifecycle() {
 			Summary:     "Read the assembled config",
 			Description: "Defaults filled in. With `reveal=true`, which needs the permission `secrets.read` and is audited, secrets are values; else they are masked as objects."},
 		permission: tenant.ConnectorsRead, may: []fault.Code{fault.Conflict},
-	}, a.config1)
+	}, a.getConfig)
 	register(a, operation{
 		Operation: huma.Operation{OperationID: "resolve-default", Method: http.MethodGet, Path: "/api/connectors/resolve", Tags: []string{tagLifecycle},
 			Summary: "Which connector answers", Description: "With `explain=true`: and why the others don't. No secrets."},
@@ -358,161 +356,4 @@ func (a *API) clone(ctx context.Context, k *call, in *cloneInput) (*created, err
 		return nil, err
 	}
 	return a.created(w)
-}
-
-// ConfigView is an assembled config.
-type ConfigView struct {
-	ID      string         `json:"id" format:"uuid"`
-	Kind    string         `json:"kind"`
-	Params  map[string]any `json:"params" doc:"What is set, plus defaults."`
-	Secrets map[string]any `json:"secrets" doc:"Masked as objects; with reveal the values of those that are set."`
-}
-
-type configInput struct {
-	OnePath
-	Values bool `query:"reveal" doc:"Show the values of secrets."`
-}
-
-func (a *API) config1(ctx context.Context, k *call, in *configInput) (*struct{ Body ConfigView }, error) {
-	if in.Values && !k.can(tenant.SecretsRead) {
-		return nil, fault.Newf(fault.PermissionDenied, "this needs the permission %s", string(tenant.SecretsRead))
-	}
-	id, err := parseID(in.ID)
-	if err != nil {
-		return nil, err
-	}
-	cfg, err := a.o.Service.GetConfig(ctx, k.scope, id, in.Values)
-	if err != nil {
-		return nil, err
-	}
-	out := ConfigView{ID: cfg.Connector.String(), Kind: string(cfg.Kind), Params: cfg.Params, Secrets: map[string]any{}}
-	for name, s := range secretStatuses(cfg.Secrets) {
-		out.Secrets[name] = s
-	}
-	if in.Values {
-		for name, v := range cfg.Values {
-			if v.IsSet() {
-				out.Secrets[name] = v.Reveal()
-			}
-		}
-	}
-	return &struct{ Body ConfigView }{out}, nil
-}
-
-// Resolution says which connector answers.
-type Resolution struct {
-	OrganizationID *string     `json:"organization_id"`
-	Category       string      `json:"category"`
-	ConnectorID    *string     `json:"connector_id" doc:"null: none answers."`
-	Problem        *Refusal    `json:"problem" doc:"Why none answers; null when one does."`
-	Candidates     []Candidate `json:"candidates,omitempty" doc:"With explain=true: those that could answer."`
-}
-
-// Refusal is why nothing answers, by the code that the local API gives.
-type Refusal struct {
-	Code   string `json:"code" example:"no_default_connector"`
-	Detail string `json:"detail"`
-}
-
-// Candidate is a connector that could answer.
-type Candidate struct {
-	ID             string  `json:"id" format:"uuid"`
-	Name           string  `json:"name"`
-	Kind           string  `json:"kind"`
-	OrganizationID *string `json:"organization_id" doc:"null: tenant-wide."`
-	State          string  `json:"state"`
-	Active         bool    `json:"active"`
-	IsDefault      bool    `json:"is_default"`
-	Reason         string  `json:"reason" enum:"answers,inactive,not_default,overridden,needs_reauthorization,blocked"`
-}
-
-type resolveInput struct {
-	Category       string `query:"category" required:"true" example:"storage"`
-	OrganizationID string `query:"organization_id" doc:"Absent: only tenant-wide defaults answer."`
-	Explain        bool   `query:"explain" doc:"List every candidate with the reason."`
-}
-
-type resolveOutput struct {
-	Revision int64 `header:"X-Patchbay-Revision" doc:"The tenant's revision when this was read."`
-	Body     Resolution
-}
-
-func (a *API) resolve(ctx context.Context, k *call, in *resolveInput) (*resolveOutput, error) {
-	var org tenant.OrganizationID
-	if in.OrganizationID != "" {
-		var err error
-		if org, err = tenant.ParseOrganizationID(in.OrganizationID); err != nil {
-			return nil, problems([]fault.Violation{{Pointer: "/query/organization_id", Code: "format", Message: "must be an organization id"}})
-		}
-	}
-	e, err := a.o.Service.Explain(ctx, k.scope, org, providers.Category(in.Category))
-	if err != nil {
-		return nil, err
-	}
-	out := &resolveOutput{Revision: e.Revision, Body: Resolution{OrganizationID: idText(e.Organization), Category: string(e.Category),
-		ConnectorID: ref(e.Answer.String(), !e.Answer.IsZero())}}
-	if e.Problem != nil {
-		p := problem.Of(e.Problem, "")
-		out.Body.Problem = &Refusal{Code: p.Code, Detail: p.Detail}
-	}
-	if !in.Explain {
-		return out, nil
-	}
-	out.Body.Candidates = []Candidate{}
-	for _, c := range e.Candidates {
-		out.Body.Candidates = append(out.Body.Candidates, Candidate{ID: c.ID.String(), Name: c.Name, Kind: string(c.Kind),
-			OrganizationID: idText(c.Organization), State: string(c.State), Active: c.Active, IsDefault: c.Default, Reason: string(c.Reason)})
-	}
-	return out, nil
-}
-
-// Revision is one past state of a connector.
-type Revision struct {
-	Version   int64     `json:"version" minimum:"1" doc:"The connector's."`
-	Revision  int64     `json:"revision" doc:"The tenant's."`
-	Actor     string    `json:"actor"`
-	At        time.Time `json:"at"`
-	Connector Connector `json:"connector" doc:"As it was."`
-	Changes   []Change  `json:"changes" doc:"What this version changed of the one before; empty for the first."`
-}
-
-// Change is one difference between two versions.
-type Change struct {
-	Pointer string          `json:"pointer" doc:"Where, in the connector." example:"/params/bucket"`
-	From    json.RawMessage `json:"from,omitempty" doc:"Absent: it was not set. Of a secret its version."`
-	To      json.RawMessage `json:"to,omitempty" doc:"Absent: it is not set any more. Of a secret its version."`
-}
-
-type revisionsInput struct {
-	OnePath
-	Cursor string `query:"cursor" maxLength:"200" doc:"next_cursor of the page before."`
-	Limit  int    `query:"limit" minimum:"1" maximum:"200" default:"50"`
-}
-
-// RevisionList is a page of revisions.
-type RevisionList struct {
-	Items      []Revision `json:"items"`
-	NextCursor *string    `json:"next_cursor" doc:"null on the last page."`
-}
-
-type revisionInput struct {
-	OnePath
-	N int64 `path:"n" minimum:"1" doc:"The version to go back to."`
-	Matched
-}
-
-func (a *API) restoreRevision(ctx context.Context, k *call, in *revisionInput) (*written, error) {
-	id, err := parseID(in.ID)
-	if err != nil {
-		return nil, err
-	}
-	version, err := k.demanded(ctx, id)
-	if err != nil {
-		return nil, err
-	}
-	w, err := a.o.Service.RestoreRevision(ctx, k.scope, id, in.N, version)
-	if err != nil {
-		return nil, err
-	}
-	return a.written(w)
 }

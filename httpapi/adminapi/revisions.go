@@ -6,11 +6,63 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/patchbay-dev/patchbay/connector"
 	"github.com/patchbay-dev/patchbay/internal/fault"
 	"github.com/patchbay-dev/patchbay/internal/strictjson"
 )
+
+// Revision is one past state of a connector.
+type Revision struct {
+	Version   int64     `json:"version" minimum:"1" doc:"The connector's."`
+	Revision  int64     `json:"revision" doc:"The tenant's."`
+	Actor     string    `json:"actor"`
+	At        time.Time `json:"at"`
+	Connector Connector `json:"connector" doc:"As it was."`
+	Changes   []Change  `json:"changes" doc:"What this version changed of the one before; empty for the first."`
+}
+
+// Change is one difference between two versions.
+type Change struct {
+	Pointer string          `json:"pointer" doc:"Where, in the connector." example:"/params/bucket"`
+	From    json.RawMessage `json:"from,omitempty" doc:"Absent: it was not set. Of a secret its version."`
+	To      json.RawMessage `json:"to,omitempty" doc:"Absent: it is not set any more. Of a secret its version."`
+}
+
+type revisionsInput struct {
+	OnePath
+	Cursor string `query:"cursor" maxLength:"200" doc:"next_cursor of the page before."`
+	Limit  int    `query:"limit" minimum:"1" maximum:"200" default:"50"`
+}
+
+// RevisionList is a page of revisions.
+type RevisionList struct {
+	Items      []Revision `json:"items"`
+	NextCursor *string    `json:"next_cursor" doc:"null on the last page."`
+}
+
+type revisionInput struct {
+	OnePath
+	N int64 `path:"n" minimum:"1" doc:"The version to go back to."`
+	Matched
+}
+
+func (a *API) restoreRevision(ctx context.Context, k *call, in *revisionInput) (*written, error) {
+	id, err := parseID(in.ID)
+	if err != nil {
+		return nil, err
+	}
+	version, err := k.demanded(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	w, err := a.o.Service.RestoreRevision(ctx, k.scope, id, in.N, version)
+	if err != nil {
+		return nil, err
+	}
+	return a.written(w)
+}
 
 const cursorRevisions = "revisions"
 

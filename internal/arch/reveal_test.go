@@ -39,7 +39,7 @@ var revealing = map[string]struct {
 	"resolver/entry.go":                            {2, "serialises an answer, and swaps the end of one"},
 	"resolver/memory.go":                           {2, "packs a bundle that is held, and unpacks it"},
 	"resolver/rediscache/client.go":                {1, "connects"},
-	"httpapi/adminapi/lifecycle.go":                {1, "shows values to who has secrets.read, audited before"},
+	"httpapi/adminapi/configview.go":               {1, "shows values to who has secrets.read, audited before"},
 	"connector/internal/seal/seal.go":              {1, "encrypts what a consent waits for"},
 	"connector/bundle.go":                          {1, "digests what an import brought, keyed"},
 	"vault/callers.go":                             {1, "exchanges a caller's JWT for its Vault token"},
