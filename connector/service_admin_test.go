@@ -394,6 +394,25 @@ func TestTenantsOfAService(t *testing.T) {
 		}
 		_, err = w.svc.List(w.ctx(), theirs, connector.ListFilter{})
 		w.ok(err)
+		_, err = w.svc.SuspendTenant(w.ctx(), operator, id)
+		w.ok(err)
+		_, err = w.svc.SuspendTenant(w.ctx(), operator, id) // which is no change
+		w.ok(err)
+		_, err = w.svc.RenameTenant(w.ctx(), operator, id, "Renamed")
+		w.ok(err)
+		theirs.Platform = true
+		var verbs []string
+		for _, e := range must(w.svc.Audit(w.ctx(), theirs, connector.AuditFilter{Action: "tenant.*"}))(w).Items {
+			if e.Actor != "operator" || e.Target != "fresh" || e.Outcome != "ok" {
+				w.Errorf("audited %+v", e)
+			}
+			verbs = append(verbs, strings.TrimPrefix(e.Action, "tenant."))
+		}
+		theirs.Platform = false
+		if fmt.Sprint(verbs) != "[update suspend update resume update delete update create]" {
+			w.Errorf("audited %v", verbs)
+		}
+
 		// From the moment at which it goes for good, it can't be had back.
 		brief := w.service(func(o *connector.ServiceOptions) { o.TenantGrace = time.Microsecond })
 		_, err = brief.DeleteTenant(w.ctx(), operator, id)

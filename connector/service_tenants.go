@@ -21,6 +21,13 @@ type WrittenTenant struct {
 	Replayed bool  // as Written.Replayed
 }
 
+// The audit's names for verbs on tenants, beside those of the stores' writes.
+const (
+	actionTenantSuspend = "tenant.suspend"
+	actionTenantResume  = "tenant.resume"
+	actionTenantDelete  = "tenant.delete"
+)
+
 // platform is needed for what is about tenants themselves.
 func (sc Scope) platform() error {
 	if !sc.Platform {
@@ -119,23 +126,26 @@ func (s *Service) CreateTenant(ctx context.Context, sc Scope, d TenantDraft) (Wr
 // RenameTenant gives a tenant another name.
 // Errors: fault.NotFound, fault.PermissionDenied, fault.InvalidArgument.
 func (s *Service) RenameTenant(ctx context.Context, sc Scope, id tenant.ID, name string) (WrittenTenant, error) {
+	if err := sc.platform(); err != nil {
+		return WrittenTenant{}, err
+	}
 	if err := invalid("the tenant has a problem", checkName(name)); err != nil {
 		return WrittenTenant{}, err
 	}
-	return s.changeTenant(ctx, sc, id, func(t *Tenant) { t.Name = name })
+	return s.changeTenant(ctx, sc, id, "", func(t *Tenant) { t.Name = name })
 }
 
 // SuspendTenant refuses whatever is asked for the tenant, by its apps within a
 // second, until it is resumed.
 // Errors: fault.NotFound, fault.PermissionDenied.
 func (s *Service) SuspendTenant(ctx context.Context, sc Scope, id tenant.ID) (WrittenTenant, error) {
-	return s.changeTenant(ctx, sc, id, func(t *Tenant) { t.Status = StatusSuspended })
+	return s.changeTenant(ctx, sc, id, actionTenantSuspend, func(t *Tenant) { t.Status = StatusSuspended })
 }
 
 // ResumeTenant ends a suspension, and a deletion whose purge has not begun.
 // Errors: fault.NotFound, fault.PermissionDenied; fault.Conflict when it has.
 func (s *Service) ResumeTenant(ctx context.Context, sc Scope, id tenant.ID) (WrittenTenant, error) {
-	return s.changeTenant(ctx, sc, id, func(t *Tenant) { t.Status, t.PurgeAt = StatusReady, time.Time{} })
+	return s.changeTenant(ctx, sc, id, actionTenantResume, func(t *Tenant) { t.Status, t.PurgeAt = StatusReady, time.Time{} })
 }
 
 // DeleteTenant suspends a tenant and sets the date on which it may go for good, the
@@ -144,7 +154,7 @@ func (s *Service) ResumeTenant(ctx context.Context, sc Scope, id tenant.ID) (Wri
 // Errors: fault.NotFound, fault.PermissionDenied; fault.Conflict when its purge has
 // begun.
 func (s *Service) DeleteTenant(ctx context.Context, sc Scope, id tenant.ID) (WrittenTenant, error) {
-	return s.changeTenant(ctx, sc, id, func(t *Tenant) {
+	return s.changeTenant(ctx, sc, id, actionTenantDelete, func(t *Tenant) {
 		t.Status = StatusSuspended
 		if t.PurgeAt.IsZero() {
 			t.PurgeAt = s.o.Now().UTC().Add(s.o.TenantGrace).Truncate(time.Microsecond)
@@ -152,7 +162,9 @@ func (s *Service) DeleteTenant(ctx context.Context, sc Scope, id tenant.ID) (Wri
 	})
 }
 
-func (s *Service) changeTenant(ctx context.Context, sc Scope, id tenant.ID, fn func(t *Tenant)) (WrittenTenant, error) {
+// changeTenant carries out a verb, which the audit names beside the store's own
+// entry of what changed; "" when that says it all.
+func (s *Service) changeTenant(ctx context.Context, sc Scope, id tenant.ID, action string, fn func(t *Tenant)) (WrittenTenant, error) {
 	if err := sc.platform(); err != nil {
 		return WrittenTenant{}, err
 	}
@@ -166,10 +178,15 @@ func (s *Service) changeTenant(ctx context.Context, sc Scope, id tenant.ID, fn f
 				next, same = *t, *t == before
 				return nil
 			})
-			if err == nil && same {
-				err = ErrNoChange
+			switch {
+			case err != nil:
+				return err
+			case same:
+				return ErrNoChange
+			case action == "":
+				return nil
 			}
-			return err
+			return tx.Tenant(id).Audit(ctx, AuditEntry{Action: action, Target: id.String(), Outcome: outcomeOK})
 		})
 	if err != nil {
 		return WrittenTenant{}, err
