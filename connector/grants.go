@@ -90,16 +90,42 @@ type Tokens interface {
 	// I/O; what it returns is for use now, not to be kept.
 	Source(ref GrantRef, app providers.OAuthApp) providers.TokenSource
 	// Revoke ends the grant at the issuer, as far as it can be ended there, and
-	// forgets its tokens. The stored grant is the caller's to remove.
-	// Errors: fault.Unavailable; none when there is nothing to revoke.
-	Revoke(ctx context.Context, ref GrantRef, app providers.OAuthApp) error
+	// drops the tokens that this process holds. The stored grant is the caller's to
+	// forget. "" is for nothing to revoke.
+	// Errors: fault.Unavailable, with RevocationFailed.
+	Revoke(ctx context.Context, ref GrantRef, app providers.OAuthApp) (Revocation, error)
 }
+
+// Revocation is how it ended that a grant was to be revoked; "" when nobody asked,
+// or when there was nothing to revoke.
+type Revocation string
+
+const (
+	// Revoked: the issuer has ended the grant, or says that it had ended before. Some
+	// issuers, Google among them, then end every grant of the same account and client.
+	Revoked Revocation = "revoked"
+	// ForgottenOnly: the issuer has no way to be told, or the grant was given to
+	// another client than the present one. What is known of it here goes; at the issuer
+	// it lives until its end, or until the account's owner ends it there.
+	ForgottenOnly Revocation = "forgotten_only"
+	// RevocationFailed: the issuer could not be asked, or refused. Nothing was done.
+	RevocationFailed Revocation = "failed"
+)
 
 // Grantor is what a control plane needs beside: it makes grants of consents.
 type Grantor interface {
 	Tokens
 	// NewVerifier returns a PKCE code verifier, which is secret.
 	NewVerifier() secret.Value
+	// Draft gives the tokens of an OAuth2 client that is not stored, for as long as a
+	// test of it takes: they are minted for this source alone, and neither held in
+	// memory beyond it nor shared with the fleet. It does no I/O.
+	Draft(app providers.OAuthApp) providers.TokenSource
+	// Forget removes the stored grant, in all its versions, after the database was told
+	// that there is none. A grant of a higher version than ref's is left alone: it may
+	// be that of the next consent. Nothing to forget is no error.
+	// Errors: fault.Conflict for such a grant; fault.Unavailable.
+	Forget(ctx context.Context, ref GrantRef) error
 	// ConsentURL is where a user consents to app. state comes back to redirectURL.
 	ConsentURL(app providers.OAuthApp, redirectURL, state string, verifier secret.Value) string
 	// Prove makes sure that the grant can be refreshed with app's client secret: where

@@ -221,6 +221,10 @@ type mint struct {
 	version int64 // of the last grant
 
 	unproven error // of Prove
+	drafts   int
+
+	forgotten []connector.GrantRef
+	keeps     error // of Forget
 }
 
 func (m *mint) NewVerifier() secret.Value { return hidden("verifier") }
@@ -263,14 +267,31 @@ func (m *mint) last() connector.GrantRef {
 	return m.refs[len(m.refs)-1]
 }
 
-func (m *mint) Revoke(_ context.Context, ref connector.GrantRef, _ providers.OAuthApp) error {
+func (m *mint) Revoke(_ context.Context, ref connector.GrantRef, app providers.OAuthApp) (connector.Revocation, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.away != nil {
-		return m.away
+		return connector.RevocationFailed, m.away
 	}
 	m.revoked = append(m.revoked, ref)
-	return nil
+	if app.RevokeURL == "" {
+		return connector.ForgottenOnly, nil
+	}
+	return connector.Revoked, nil
+}
+
+func (m *mint) Draft(app providers.OAuthApp) providers.TokenSource {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.drafts++
+	return minted{flow: app.Flow}
+}
+
+func (m *mint) Forget(_ context.Context, ref connector.GrantRef) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.forgotten = append(m.forgotten, ref)
+	return m.keeps
 }
 
 type minted struct {

@@ -261,6 +261,11 @@ func (w *work) commit(ctx context.Context, v verb) (Written, error) {
 				return err
 			}
 		}
+		if w.revocation == ForgottenOnly { // whatever else came of it is on record
+			if err := tx.Audit(ctx, AuditEntry{Action: actionRevoke, Target: w.next.ID.String(), Outcome: string(ForgottenOnly), Fields: []string{"grant"}}); err != nil {
+				return err
+			}
+		}
 		if err := w.claim.settle(ctx, tx, w.next.ID.String()); err != nil {
 			return err
 		}
@@ -269,8 +274,11 @@ func (w *work) commit(ctx context.Context, v verb) (Written, error) {
 	if err != nil {
 		return refuse(err)
 	}
+	if grant {
+		w.s.forgetGrant(ctx, w.sc, &w.old, w.grantVersion)
+	}
 	out := w.s.written(ctx, w.sc, w.next, revision)
-	out.Voided, out.GrantRemoved = slices.Clone(w.voided), grant
+	out.Voided, out.GrantRemoved, out.Revocation, out.GrantsBeside = slices.Clone(w.voided), grant, w.revocation, w.beside
 	return out, nil
 }
 
@@ -393,7 +401,8 @@ func (w *work) prove(ctx context.Context, cfg providers.Config) (json.RawMessage
 		}
 		ref = &r
 	}
-	w.s.tokens(w.sc, w.provider, &cfg, ref, !w.edited)
+	w.s.tokens(w.provider, &cfg, ref, !w.edited)
+	w.proving(&cfg, ref)
 	result, err := w.s.run(ctx, w.sc, w.next.ID, w.provider, cfg, TestOptions{Level: providers.LevelReach})
 	if err != nil {
 		return nil, err
@@ -497,7 +506,7 @@ func (w *work) grant(ctx context.Context, v verb) (bool, error) {
 			return false, err
 		}
 		if err == nil {
-			if err := w.s.revoke(ctx, w.sc, &w.old, w.provider, cfg); err != nil {
+			if w.revocation, w.beside, err = w.s.revoke(ctx, w.sc, &w.old, w.provider, cfg); err != nil {
 				return false, err
 			}
 			w.consents = clientOf(w.provider, cfg) != client{}
@@ -506,6 +515,7 @@ func (w *work) grant(ctx context.Context, v verb) (bool, error) {
 	if row.Status == GrantNone {
 		return false, nil
 	}
+	w.grantVersion = row.Version
 	if w.consents {
 		w.next.State, w.restate = StateNeedsReauthorization, true
 	}

@@ -272,6 +272,12 @@ type Written struct {
 	// GrantRemoved: the account has to be connected again, because its consent was
 	// given to another client.
 	GrantRemoved bool
+	// Revocation is what came of it where the grant was to be revoked.
+	Revocation Revocation
+	// GrantsBeside are other connectors within the scope with a grant of the same
+	// OAuth2 client. Where the same account gave them, its issuer may have ended them
+	// with the one that was revoked.
+	GrantsBeside []ID
 	// Replayed: the request had been carried out before, under the same RequestKey.
 	Replayed bool
 }

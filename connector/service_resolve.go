@@ -133,7 +133,7 @@ func (s *Service) Resolve(ctx context.Context, sc Scope, org tenant.Organization
 	if err != nil {
 		return Resolution{}, unfit(err)
 	}
-	s.tokens(sc, p, &cfg, &GrantRef{Tenant: sc.Tenant, Connector: c.ID, Pin: c.Pin, GrantVersion: snap.GrantVersion}, true)
+	s.tokens(p, &cfg, &GrantRef{Tenant: sc.Tenant, Connector: c.ID, Pin: c.Pin, GrantVersion: snap.GrantVersion}, true)
 	out := Resolution{Connector: c, Inherited: snap.Inherited, Revision: snap.Revision}
 	err = s.hook(ctx, sc, &c, "resolve", func(ctx context.Context) (err error) {
 		out.Backend, err = p.Backend(ctx, cfg)

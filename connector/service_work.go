@@ -36,6 +36,11 @@ type work struct {
 	consents bool // it needs a user's consent
 	unbind   bool // the grant was given to another client
 	fields   []string
+
+	// Of a grant that goes.
+	grantVersion int64
+	revocation   Revocation
+	beside       []ID
 }
 
 // open prepares a write of a stored connector.

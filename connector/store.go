@@ -181,7 +181,7 @@ type AuditEntry struct {
 	Actor     string // "cli:import", or issuer and subject
 	Action    string // "connector.create", "connector.update", ...
 	Target    string // connector id, organization id, tenant id
-	Outcome   string // "ok" or a fault code
+	Outcome   string // "ok" or a fault code; of a revocation, a Revocation
 	RequestID string
 	Fields    []string // names of what changed
 	Note      string   // the reason that the actor gave, at most MaxNote characters; "" when none

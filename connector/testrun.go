@@ -99,7 +99,7 @@ func (s *Service) TestConnection(ctx context.Context, sc Scope, id ID, o TestOpt
 }
 
 // detachedTimeout is for a whole test with the reads before and the write after it.
-const detachedTimeout = providers.TestTimeout + proveTimeout + 10*time.Second
+const detachedTimeout = providers.TestTimeout + 15*time.Second
 
 // noted leaves an audit entry of something that is done.
 func (s *Service) noted(ctx context.Context, sc Scope, e AuditEntry) {
@@ -134,8 +134,8 @@ func (s *Service) RunTest(ctx context.Context, sc Scope, id ID, o TestOptions) (
 	var result TestResult
 	switch fault.CodeOf(err) {
 	case "":
-		s.tokens(sc, p, &cfg, &ref, true)
-		s.proveClient(ctx, p, &cfg, ref)
+		s.tokens(p, &cfg, &ref, true)
+		s.proveClient(p, &cfg, ref)
 		if result, err = s.run(ctx, sc, c.ID, p, cfg, o); err != nil {
 			return TestResult{}, err
 		}
@@ -304,9 +304,9 @@ func (s *Service) TestDraft(ctx context.Context, sc Scope, d Draft, id ID, o Tes
 	if w.unbind {
 		ref = nil // the consent was given to another client
 	}
-	s.tokens(sc, w.provider, &cfg, ref, false)
+	s.tokens(w.provider, &cfg, ref, false)
 	if ref != nil && w.anotherSecret(cfg) {
-		cfg.Tokens = noTokens{providers.CodeSaveFirst, fault.New(fault.Conflict, "the changed OAuth2 client is tested once it is saved")}
+		cfg.Tokens = saveFirst()
 	}
 	// The audit comes first: a test reaches out, and at its last level it writes.
 	target := id.String()

@@ -73,7 +73,9 @@ func (m *mint) refs() []connector.GrantRef {
 	return slices.Clone(m.asked)
 }
 
-func (m *mint) Revoke(context.Context, connector.GrantRef, providers.OAuthApp) error { return nil }
+func (m *mint) Revoke(context.Context, connector.GrantRef, providers.OAuthApp) (connector.Revocation, error) {
+	return "", nil
+}
 
 func (m *mint) Source(ref connector.GrantRef, _ providers.OAuthApp) providers.TokenSource {
 	m.mu.Lock()

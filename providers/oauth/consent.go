@@ -40,7 +40,7 @@ func (m *Manager) Connect(ctx context.Context, ref connector.GrantRef, app provi
 	defer cancel()
 	for {
 		present, err := m.o.Grants.ReadGrant(ctx, ref.Tenant, ref.Connector)
-		if err != nil {
+		if err != nil && fault.CodeOf(err) != fault.NotFound { // one that was deleted in Vault is written over
 			return 0, unstored(err)
 		}
 		version, err := m.o.Grants.WriteGrant(ctx, ref.Tenant, ref.Connector, values, present.Version)

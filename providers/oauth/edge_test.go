@@ -86,11 +86,11 @@ func TestRevocationWaitsForARefresh(t *testing.T) {
 	there, resume := w.pause(m, "answered", func() {})
 	go func() { _, _ = w.source(m).Token(within(t, 20*time.Second)) }()
 	<-there
-	if err := m.Revoke(within(t, 100*time.Millisecond), w.ref, w.app); fault.CodeOf(err) != fault.Unavailable || i.revoked.Load() != 0 {
+	if _, err := m.Revoke(within(t, 100*time.Millisecond), w.ref, w.app); fault.CodeOf(err) != fault.Unavailable || i.revoked.Load() != 0 {
 		t.Fatalf("what is about to be replaced was revoked: %v", err)
 	}
 	resume()
-	if err := m.Revoke(within(t, 20*time.Second), w.ref, w.app); err != nil || i.revoked.Load() != 1 {
+	if _, err := m.Revoke(within(t, 20*time.Second), w.ref, w.app); err != nil || i.revoked.Load() != 1 {
 		t.Fatal(err)
 	}
 	w.ref.GrantVersion = w.stored().Version
@@ -105,41 +105,49 @@ func TestRevocationOfLess(t *testing.T) {
 	w := newWorld(t, app)
 	m := w.manager(nil)
 	// Without a row, and without a grant in it, there is nothing to revoke.
-	if err := m.Revoke(t.Context(), w.ref, app); err != nil || s.asked.Load() != 0 {
-		t.Fatal(err)
+	if r, err := m.Revoke(t.Context(), w.ref, app); err != nil || r != "" || s.asked.Load() != 0 {
+		t.Fatal(r, err)
+	}
+	nowhere := app
+	nowhere.RevokeURL = ""
+	if r, err := m.Revoke(t.Context(), w.ref, nowhere); err != nil || r != "" {
+		t.Fatal(r, err)
 	}
 	w.give(w.old("", time.Hour)) // an access token alone
-	if err := m.Revoke(t.Context(), w.ref, app); err != nil {
+	if _, err := m.Revoke(t.Context(), w.ref, app); err != nil {
 		t.Fatal(err)
 	}
 	forms, _ := s.sent()
 	if len(forms) != 1 || forms[0].Get("token") != "held-canary" || forms[0].Get("token_type_hint") != "access_token" || forms[0].Get("client_secret") != "s" {
 		t.Errorf("sent %v", forms)
 	}
-	for name, edit := range map[string]func(*providers.OAuthApp){
-		"no address":  func(a *providers.OAuthApp) { a.RevokeURL = "" },
-		"no consent":  func(a *providers.OAuthApp) { a.Flow = providers.FlowClientCredentials },
-		"another app": func(a *providers.OAuthApp) { a.ClientID = "d" },
+	for name, row := range map[string]struct {
+		edit func(*providers.OAuthApp)
+		want connector.Revocation
+	}{
+		"no address":  {func(a *providers.OAuthApp) { a.RevokeURL = "" }, connector.ForgottenOnly},
+		"no consent":  {func(a *providers.OAuthApp) { a.Flow = providers.FlowClientCredentials }, ""},
+		"another app": {func(a *providers.OAuthApp) { a.ClientID = "d" }, connector.ForgottenOnly},
 	} {
 		other := app
-		edit(&other)
-		if err := m.Revoke(t.Context(), w.ref, other); err != nil || s.asked.Load() != 1 {
-			t.Errorf("%s: %v", name, err)
+		row.edit(&other)
+		if r, err := m.Revoke(t.Context(), w.ref, other); err != nil || r != row.want || s.asked.Load() != 1 {
+			t.Errorf("%s: %q %v", name, r, err)
 		}
 	}
 	bad := app
 	bad.RevokeURL = "::"
-	if err := m.Revoke(t.Context(), w.ref, bad); fault.CodeOf(err) != fault.Unavailable {
+	if _, err := m.Revoke(t.Context(), w.ref, bad); fault.CodeOf(err) != fault.Unavailable {
 		t.Error(err)
 	}
 	w.grants.down.Store(true)
-	if err := m.Revoke(t.Context(), w.ref, app); fault.CodeOf(err) != fault.Unavailable {
+	if _, err := m.Revoke(t.Context(), w.ref, app); fault.CodeOf(err) != fault.Unavailable {
 		t.Error(err)
 	}
 	w.grants.down.Store(false)
 	s.CloseClientConnections()
 	s.Close()
-	if err := m.Revoke(t.Context(), w.ref, app); fault.CodeOf(err) != fault.Unavailable {
+	if _, err := m.Revoke(t.Context(), w.ref, app); fault.CodeOf(err) != fault.Unavailable {
 		t.Error(err)
 	}
 }

@@ -93,9 +93,9 @@ func (m *Manager) style(app providers.OAuthApp, name string) (oauth2.AuthStyle, 
 	return oauth2.AuthStyleInHeader, false
 }
 
-// maxToken bounds an access or refresh token, in bytes. The largest that are known,
+// maxToken bounds an access, refresh or id token, in bytes. The largest that are known,
 // JWTs with hundreds of groups, are below 20 KiB; what is larger is not stored, held in
-// memory and handed to every app.
+// memory and handed to every app. It is refused whole: a token that was cut is none.
 const maxToken = 64 << 10
 
 // exchange is one request, bounded in time and size.
@@ -118,8 +118,9 @@ func (m *Manager) exchange(ctx context.Context, app providers.OAuthApp, style oa
 	if err != nil {
 		return answer{}, x, judge(ctx, x, err)
 	}
-	if len(t.AccessToken) > maxToken || len(t.RefreshToken) > maxToken {
-		return answer{}, x, &trouble{class: outage, code: providers.CodeTooLarge, err: fault.New(fault.Unavailable, "the token endpoint's answer has a token that is too large")}
+	id, _ := t.Extra("id_token").(string)
+	if max(len(t.AccessToken), len(t.RefreshToken), len(id)) > maxToken {
+		return answer{}, x, &trouble{class: outage, code: providers.CodeTooLarge, err: fault.New(fault.Unavailable, "the token endpoint's answer has a token of more than 64 KiB, which can't be used")}
 	}
 	a := answer{
 		access: secret.New(t.AccessToken), kind: t.Type(), begun: begun,

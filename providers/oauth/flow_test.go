@@ -492,8 +492,8 @@ func TestARefreshTokenIsSentNowhereElse(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 		app.RevokeURL = elsewhere.URL
-		if err := m.Revoke(t.Context(), w.ref, app); err != nil {
-			t.Errorf("%s: revoke: %v", name, err)
+		if r, err := m.Revoke(t.Context(), w.ref, app); err != nil || r != connector.ForgottenOnly {
+			t.Errorf("%s: revoke: %q %v", name, r, err)
 		}
 	}
 	if elsewhere.asked.Load() != 0 || i.refreshed.Load() != 0 || w.row().Status != connector.GrantActive {
@@ -575,8 +575,8 @@ func TestRevoke(t *testing.T) {
 	w, i, m := connected(t, time.Hour, true)
 	w.ask(m)
 	for range 2 { // twice is no error
-		if err := m.Revoke(t.Context(), w.ref, w.app); err != nil {
-			t.Fatal(err)
+		if r, err := m.Revoke(t.Context(), w.ref, w.app); err != nil || r != connector.Revoked {
+			t.Fatal(r, err)
 		}
 	}
 	if i.revoked.Load() != 2 || w.row().Owner != "" {
@@ -601,13 +601,14 @@ func TestRevoke(t *testing.T) {
 		s := newScripted(t, answersWith(tc.status, tc.body))
 		app := w.app
 		app.RevokeURL = s.URL
-		if err := m.Revoke(t.Context(), w.ref, app); tc.fails != (fault.CodeOf(err) == fault.Unavailable) || s.asked.Load() != 1 {
-			t.Errorf("%s: %v", name, err)
+		r, err := m.Revoke(t.Context(), w.ref, app)
+		if tc.fails != (fault.CodeOf(err) == fault.Unavailable) || tc.fails != (r == connector.RevocationFailed) || !tc.fails && r != connector.Revoked || s.asked.Load() != 1 {
+			t.Errorf("%s: %q %v", name, r, err)
 		}
 	}
 	w.lease.down.Store(true)
-	if err := m.Revoke(t.Context(), w.ref, w.app); fault.CodeOf(err) != fault.Unavailable {
-		t.Errorf("without the lease: %v", err)
+	if r, err := m.Revoke(t.Context(), w.ref, w.app); fault.CodeOf(err) != fault.Unavailable || r != connector.RevocationFailed {
+		t.Errorf("without the lease: %q %v", r, err)
 	}
 }
 

@@ -78,7 +78,7 @@ func TestNoTokenRequestReachesTheInside(t *testing.T) {
 		wg.Go(func() {
 			_, err := m.Source(refreshing, person).Token(ctx)
 			check("refreshing", err)
-			if err := m.Revoke(ctx, refreshing, person); fault.CodeOf(err) != fault.Unavailable {
+			if _, err := m.Revoke(ctx, refreshing, person); fault.CodeOf(err) != fault.Unavailable {
 				t.Errorf("%s, revoking: %v", what, err)
 			}
 		})

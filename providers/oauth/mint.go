@@ -33,27 +33,76 @@ func (m *Manager) mint(f *flight) (token, *trouble) {
 	if bad := m.pausedBy(ctx, f); bad != nil {
 		return token{}, bad
 	}
-	app, params, bad := m.params(f.app)
-	if bad != nil {
-		return token{}, bad
-	}
-	a, bad := m.request(ctx, app, params)
+	a, bad := m.minted(ctx, f.app)
 	if bad != nil && ctx.Err() != nil {
 		return token{}, ending()
 	}
 	if bad != nil {
-		if bad.class == refused {
-			// There is no consent that could be given again: it is the key, the account or
-			// its delegation.
-			bad = &trouble{class: client, code: providers.CodeAuthFailed, err: fault.New(fault.Unavailable, "the issuer refuses the account's credentials")}
-		}
 		m.counted(ctx, f, bad)
 		return token{}, bad
 	}
-	m.Stats.Mints.Add(1)
 	t := m.timed(f.key, a.token(0, true))
 	m.publish(ctx, f, t)
 	return t, nil
+}
+
+// minted is one token's minting, that nothing is known of afterwards.
+func (m *Manager) minted(ctx context.Context, app providers.OAuthApp) (answer, *trouble) {
+	app, params, bad := m.params(app)
+	if bad != nil {
+		return answer{}, bad
+	}
+	a, bad := m.request(ctx, app, params)
+	if bad != nil && bad.class == refused {
+		// There is no consent that could be given again: it is the key, the account or
+		// its delegation.
+		bad = &trouble{class: client, code: providers.CodeAuthFailed, err: fault.New(fault.Unavailable, "the issuer refuses the account's credentials")}
+	}
+	if bad == nil {
+		m.Stats.Mints.Add(1)
+	}
+	return a, bad
+}
+
+// Draft implements connector.Grantor. What is not stored has no place in the memory
+// of what is, nor in the fleet's: a test would push stored connectors' tokens out,
+// and leave records that nobody ever asks for.
+func (m *Manager) Draft(app providers.OAuthApp) providers.TokenSource {
+	return &draft{m: m, app: app, turn: make(chan struct{}, 1)}
+}
+
+// draft is the source of a client that is not stored. It holds its own token.
+type draft struct {
+	m    *Manager
+	app  providers.OAuthApp
+	turn chan struct{} // one request at a time, waiting honours contexts
+	held token
+}
+
+// Token implements providers.TokenSource.
+func (d *draft) Token(ctx context.Context) (providers.Token, error) {
+	if d.app.Flow == providers.FlowConsent {
+		return providers.Token{}, noConsent().error(0)
+	}
+	select {
+	case d.turn <- struct{}{}:
+		defer func() { <-d.turn }()
+	case <-ctx.Done():
+		return providers.Token{}, late(ctx)
+	}
+	if d.held.serves(0, d.m.now()) {
+		return d.held.Token, nil
+	}
+	a, bad := d.m.minted(ctx, d.app)
+	switch {
+	case bad != nil && ctx.Err() != nil:
+		return providers.Token{}, late(ctx)
+	case bad != nil:
+		d.m.count(bad)
+		return providers.Token{}, bad.error(bad.after)
+	}
+	d.held = a.token(0, true)
+	return d.held.Token, nil
 }
 
 // claim takes the turn to ask the issuer, in the fleet's shared cache. ok: another

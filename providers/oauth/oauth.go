@@ -27,10 +27,11 @@ type Lease interface {
 }
 
 // GrantStore keeps refresh tokens. vault.Store is one; its errors are classified
-// as there.
+// as there. ForgetGrant is for a control plane alone: a sidecar has no right to it.
 type GrantStore interface {
 	ReadGrant(ctx context.Context, t tenant.ID, id connector.ID) (vault.Grant, error)
 	WriteGrant(ctx context.Context, t tenant.ID, id connector.ID, g secret.Map, cas int64) (int64, error)
+	ForgetGrant(ctx context.Context, t tenant.ID, id connector.ID, cas int64) (int64, error)
 }
 
 // TokenCache is what processes share. It is given nothing in clear, and every

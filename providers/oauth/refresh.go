@@ -130,6 +130,10 @@ func (r *refresh) read(ctx context.Context) (grant, *trouble) {
 		return grant{}, storage("the stored consent is older than the database knows it")
 	}
 	g, ok := grantOf(stored)
+	if len(stored.Values) == 0 {
+		// It was forgotten, long after its connector was deleted, which lives again.
+		r.settle(ctx, stored.Version, connector.GrantNeedsReauthorization)
+	}
 	if !ok || !g.belongs(r.f.app) {
 		return grant{}, consentEnded()
 	}

@@ -16,14 +16,19 @@ import (
 
 // Revoke implements connector.Tokens, by RFC 7009. It takes the lease first: a
 // refresh under way would leave a grant that nobody has the token of.
-func (m *Manager) Revoke(ctx context.Context, ref connector.GrantRef, app providers.OAuthApp) error {
-	defer m.forget(func(k key) bool { return k.tenant == ref.Tenant && k.connector == ref.Connector })
-	if app.Flow != providers.FlowConsent || app.RevokeURL == "" {
-		return nil
+func (m *Manager) Revoke(ctx context.Context, ref connector.GrantRef, app providers.OAuthApp) (connector.Revocation, error) {
+	defer m.drop(ref)
+	switch {
+	case app.Flow != providers.FlowConsent:
+		return "", nil
+	case app.RevokeURL == "" && ref.GrantVersion == 0:
+		return "", nil
+	case app.RevokeURL == "":
+		return connector.ForgottenOnly, nil
 	}
 	l, bad := m.turn(ctx, ref)
 	if bad != nil {
-		return bad.err
+		return connector.RevocationFailed, bad.err
 	}
 	defer l.release()
 	bounded, cancel := context.WithTimeout(ctx, grantTimeout)
@@ -31,13 +36,42 @@ func (m *Manager) Revoke(ctx context.Context, ref connector.GrantRef, app provid
 	cancel()
 	if err != nil && fault.CodeOf(err) != fault.NotFound {
 		m.Stats.GrantFaults.Add(1)
-		return fault.New(fault.Unavailable, "the stored consent could not be read").WithCause(err)
+		return connector.RevocationFailed, fault.New(fault.Unavailable, "the stored consent could not be read").WithCause(err)
 	}
 	g, ok := grantOf(stored)
-	if err != nil || !ok || !g.belongs(app) {
-		return nil
+	switch {
+	case stored.Version == 0:
+		return "", nil
+	case err != nil || !ok || !g.belongs(app):
+		return connector.ForgottenOnly, nil // there is no token, or none that this client could hand in
 	}
-	return m.revoke(ctx, app, g)
+	if err := m.revoke(ctx, app, g); err != nil {
+		return connector.RevocationFailed, err
+	}
+	return connector.Revoked, nil
+}
+
+// drop forgets the tokens that are held of a connector.
+func (m *Manager) drop(ref connector.GrantRef) {
+	m.forget(func(k key) bool { return k.tenant == ref.Tenant && k.connector == ref.Connector })
+}
+
+// Forget implements connector.Grantor.
+func (m *Manager) Forget(ctx context.Context, ref connector.GrantRef) error {
+	m.drop(ref)
+	ctx, cancel := context.WithTimeout(ctx, 2*grantTimeout) // several requests to Vault
+	defer cancel()
+	stored, err := m.o.Grants.ReadGrant(ctx, ref.Tenant, ref.Connector)
+	if err == nil || fault.CodeOf(err) == fault.NotFound {
+		if stored.Version > ref.GrantVersion && len(stored.Values) > 0 {
+			return fault.New(fault.Conflict, "the stored grant is a newer one")
+		}
+		_, err = m.o.Grants.ForgetGrant(ctx, ref.Tenant, ref.Connector, stored.Version)
+	}
+	if err != nil && fault.CodeOf(err) != fault.Conflict {
+		m.Stats.GrantFaults.Add(1)
+	}
+	return err
 }
 
 // retryTurn is how often a lease that another has is asked for again.

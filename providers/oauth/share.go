@@ -201,13 +201,17 @@ func (m *Manager) load(ctx context.Context, f *flight, version int64) (token, bo
 // answered with: else each process would try it once as the lease comes to it. A
 // process that is cut off itself must not keep the others from trying.
 func (m *Manager) counted(ctx context.Context, f *flight, bad *trouble) {
+	m.count(bad)
+	if bad.class == outage && bad.said {
+		pause := bad.pause(f.tries+1, f.old.life())
+		m.put(ctx, f, sharePaused, 0, record{Until: m.now().Add(pause).UnixNano()}, pause)
+	}
+}
+
+func (m *Manager) count(bad *trouble) {
 	switch bad.class {
 	case outage:
 		m.Stats.Outages.Add(1)
-		if bad.said {
-			pause := bad.pause(f.tries+1, f.old.life())
-			m.put(ctx, f, sharePaused, 0, record{Until: m.now().Add(pause).UnixNano()}, pause)
-		}
 	case refused:
 		m.Stats.Refused.Add(1)
 	case client:
