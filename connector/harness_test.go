@@ -120,8 +120,12 @@ func (l *lab) OAuth(c providers.Config) (providers.OAuthApp, bool, error) {
 	case "machine":
 		return providers.OAuthApp{Flow: providers.FlowClientCredentials, ClientSecret: c.Secrets["password"], TokenURL: "https://" + c.Text("host") + "/token"}, true, nil
 	}
-	return providers.OAuthApp{Flow: providers.FlowConsent, ClientID: c.Text("client_id"), ClientSecret: c.Secrets["password"],
-		TokenURL: "https://" + c.Text("host") + "/token", Rotates: true}, true, nil
+	app := providers.OAuthApp{Flow: providers.FlowConsent, ClientID: c.Text("client_id"), ClientSecret: c.Secrets["password"],
+		TokenURL: "https://" + c.Text("host") + "/token", Rotates: true}
+	if c.Text("note") == "revocable" {
+		app.RevokeURL = "https://" + c.Text("host") + "/revoke"
+	}
+	return app, true, nil
 }
 
 func (l *lab) TestConnection(ctx context.Context, c providers.Config, o providers.TestOptions) (providers.TestReport, error) {
@@ -221,6 +225,7 @@ type mint struct {
 	version int64 // of the last grant
 
 	unproven error // of Prove
+	proofs   int
 	drafts   int
 
 	forgotten []connector.GrantRef
@@ -232,6 +237,7 @@ func (m *mint) NewVerifier() secret.Value { return hidden("verifier") }
 func (m *mint) Prove(context.Context, connector.GrantRef, providers.OAuthApp) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.proofs++
 	return m.unproven
 }
 
