@@ -31,6 +31,11 @@ const (
 // turns up of a tenant that was purged, from a write that was under way, it destroys
 // at once.
 //
+// It also takes OAuth2 grants out of the secret store that nothing may use any more:
+// those that the database does not know, an hour after they were written, and those
+// of connectors that have been deleted for seven days, which need a new consent when
+// they are restored. Of a connector that still exists the count of versions is kept.
+//
 // What it does not guarantee: bundles of a tenant that the store does not know,
 // and has not purged, are left alone, for good. A Postgres that was set up anew, or
 // that lost its last commits, must not cost the secrets of every tenant that it
@@ -44,6 +49,7 @@ type Sweeper struct {
 	// Counters for metrics.
 	Deleted   atomic.Int64
 	Destroyed atomic.Int64
+	Forgotten atomic.Int64 // grants
 	Failures  atomic.Int64 // passes that did not reach their end
 }
 
@@ -138,7 +144,12 @@ func (s *Sweeper) tenant(ctx context.Context, t tenant.ID) error {
 	}
 	var failed []error
 	for _, id := range ids {
-		switch err := s.connector(ctx, t, id, present[id]); {
+		pin, known := present[id]
+		err := s.connector(ctx, t, id, pin)
+		if err == nil {
+			err = s.grant(ctx, t, id, known)
+		}
+		switch {
 		case err == nil:
 		case stops(ctx, err):
 			return errors.Join(append(failed, err)...)
@@ -205,6 +216,52 @@ func (s *Sweeper) connector(ctx context.Context, t tenant.ID, id connector.ID, p
 			return connector.ErrNoChange
 		})
 	return err
+}
+
+// grant takes what is left of a grant out of the secret store. Usually there is
+// nothing to do: who ends a grant forgets it at once. What is left is of those who
+// could not, because they died or the secret store was away, and of consents whose
+// transaction never came.
+func (s *Sweeper) grant(ctx context.Context, t tenant.ID, id connector.ID, known bool) error {
+	// The secret store is asked first: a consent writes there before it tells the
+	// database, so one that comes in between has another version, and this one loses.
+	g, err := s.secrets.ReadGrant(ctx, t, id)
+	if err != nil && fault.CodeOf(err) != fault.NotFound {
+		return err
+	}
+	age := s.now().Sub(g.WrittenAt)
+	if g.Version == 0 || age <= minAge {
+		return nil
+	}
+	if void, err := s.void(ctx, t, id); err != nil || !void {
+		return err
+	}
+	if !known && len(g.Values) == 0 && age > keepDeleted {
+		// There is no connector, and so nobody who would know a version.
+		return s.secrets.DestroyGrant(ctx, t, id)
+	}
+	_, err = s.secrets.ForgetGrant(ctx, t, id, g.Version)
+	switch {
+	case fault.CodeOf(err) == fault.Conflict:
+		return nil // it was consented to meanwhile
+	case err == nil && len(g.Values) > 0:
+		s.Forgotten.Add(1)
+		s.log.Info("a grant that nothing may use was forgotten", "tenant", t.String(), "connector", id.String())
+	}
+	return err
+}
+
+// void tells whether nothing may use a connector's grant any more.
+func (s *Sweeper) void(ctx context.Context, t tenant.ID, id connector.ID) (bool, error) {
+	row, err := s.store.Grant(ctx, t, id)
+	if err != nil || row.Status == connector.GrantNone {
+		return err == nil, err
+	}
+	c, err := connector.Find(ctx, s.store.Tenant(t), id)
+	if err != nil {
+		return false, err
+	}
+	return !c.DeletedAt.IsZero() && s.now().Sub(c.DeletedAt) > keepDeleted, nil
 }
 
 // due tells whether a bundle is old enough for its next step.

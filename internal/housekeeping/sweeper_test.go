@@ -133,8 +133,10 @@ func embedded(t *testing.T) *world {
 }
 
 // servers are a Postgres and a Vault.
-func servers(t *testing.T) *world {
-	pg, vlt := testenv.Postgres(t), testenv.Vault(t)
+func servers(t *testing.T) *world { return serversOn(t, testenv.Vault(t)) }
+
+func serversOn(t *testing.T, vlt *testenv.VaultServer) *world {
+	pg := testenv.Postgres(t)
 	owner := pg.NewDatabase(t)
 	u, err := url.Parse(owner)
 	if err != nil {
@@ -163,7 +165,8 @@ func servers(t *testing.T) *world {
 	t.Cleanup(func() { _ = store.Close() })
 	mount := vlt.NewMount(t)
 	policy := vlt.NewPolicy(t, `path "`+mount+`/data/pb/*" { capabilities = ["create", "read", "update", "delete"] }
-path "`+mount+`/metadata/pb/*" { capabilities = ["read", "list", "delete"] }`)
+path "`+mount+`/metadata/pb/*" { capabilities = ["read", "list", "delete"] }
+path "`+mount+`/destroy/pb/+/+/grant" { capabilities = ["update"] }`)
 	token := filepath.Join(t.TempDir(), "token")
 	if err := os.WriteFile(token, []byte(vlt.NewToken(t, nil, policy)), 0o600); err != nil {
 		t.Fatal(err)

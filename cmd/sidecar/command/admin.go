@@ -121,6 +121,7 @@ func (p *program) sweeper(store connector.Store, secrets vault.Store) {
 	s := housekeeping.New(housekeeping.Options{Store: store, Secrets: secrets, Log: p.log})
 	p.metrics.CounterFunc("secrets_deleted_total", "Unreferenced secret bundles soft-deleted.", s.Deleted.Load)
 	p.metrics.CounterFunc("secrets_destroyed_total", "Soft-deleted secret bundles destroyed.", s.Destroyed.Load)
+	p.metrics.CounterFunc("grants_forgotten_total", "OAuth2 grants that nothing may use any more, taken out of the secret store.", s.Forgotten.Load)
 	p.metrics.CounterFunc("secret_sweep_failures_total", "Sweeps that did not reach their end.", s.Failures.Load)
 	p.background("sweeper", s.Run)
 	g := housekeeping.NewPurger(housekeeping.PurgerOptions{Store: store, Secrets: secrets, Log: p.log})
