@@ -43,7 +43,10 @@ type Meta struct {
 	ETag      string // of the connector, for If-Match
 	Revision  int64  // of the tenant after a write; 0 where there is none
 	RequestID string
-	Replayed  bool // the request of an idempotency key had been carried out before
+	// Revocation is what came of a revoke that was asked for: "revoked", or
+	// "forgotten_only" where the issuer has no way to end a grant.
+	Revocation string
+	Replayed   bool // the request of an idempotency key had been carried out before
 }
 
 // Problem is an error that the API answered (RFC 9457).
@@ -149,7 +152,8 @@ func (c *Client) open(ctx context.Context, method, path string, query url.Values
 	if err != nil {
 		return nil, Meta{}, err
 	}
-	m := Meta{Status: res.StatusCode, ETag: res.Header.Get("ETag"), RequestID: res.Header.Get("X-Request-Id"), Replayed: res.Header.Get("Idempotency-Replayed") == "true"}
+	m := Meta{Status: res.StatusCode, ETag: res.Header.Get("ETag"), RequestID: res.Header.Get("X-Request-Id"), Replayed: res.Header.Get("Idempotency-Replayed") == "true",
+		Revocation: res.Header.Get("X-Patchbay-Revocation")}
 	m.Revision, _ = strconv.ParseInt(res.Header.Get("X-Patchbay-Revision"), 10, 64) // absent after reads
 	if res.StatusCode < 400 {
 		return res, m, nil

@@ -216,8 +216,8 @@ func (c *Client) ListTenants(ctx context.Context, query, cursor string) (TenantL
 }
 
 // CreateTenant makes a tenant.
-func (c *Client) CreateTenant(ctx context.Context, id, name string) (Tenant, Meta, error) {
-	return ask[Tenant](ctx, c, http.MethodPost, tenants, nil, map[string]string{"id": id, "name": name}, nil)
+func (c *Client) CreateTenant(ctx context.Context, id, name string, o ...Option) (Tenant, Meta, error) {
+	return ask[Tenant](ctx, c, http.MethodPost, tenants, nil, map[string]string{"id": id, "name": name}, o)
 }
 
 // GetTenant reads a tenant.

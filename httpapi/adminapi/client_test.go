@@ -166,8 +166,14 @@ func TestClient(t *testing.T) {
 	if _, _, err := operator.GetConnector(ctx, made.ID); err != nil {
 		t.Error(err)
 	}
-	if _, _, err := operator.CreateTenant(ctx, "fresh", "Fresh"); err != nil {
-		t.Error(err)
+	for _, replayed := range []bool{false, true} {
+		made, meta, err := operator.CreateTenant(ctx, "fresh", "Fresh", admin.Once("tenant-0123456789"))
+		if err != nil || made.ID != "fresh" || meta.Replayed != replayed || meta.Status != http.StatusCreated {
+			t.Errorf("%+v, %+v, %v", made, meta, err)
+		}
+	}
+	if _, _, err := operator.CreateTenant(ctx, "other", "", admin.Once("tenant-0123456789")); !admin.IsCode(err, "invalid_argument") {
+		t.Errorf("another tenant under the key: %v", err)
 	}
 	meta, err = c.DeleteConnector(ctx, made.ID, admin.Goodbye{AllowNoDefault: true}, admin.IfMatch("*"))
 	must(t, err)

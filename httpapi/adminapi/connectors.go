@@ -40,7 +40,9 @@ type one struct {
 type written struct {
 	ETag     string `header:"ETag" doc:"The connector's version, for If-Match."`
 	Revision int64  `header:"X-Patchbay-Revision" doc:"The tenant's revision: a sidecar that is asked with it as X-Patchbay-Min-Revision has seen this write."`
-	Body     Connector
+	// Revocation is there where one was asked for.
+	Revocation string `header:"X-Patchbay-Revocation" enum:"revoked,forgotten_only" doc:"What came of revoke: the issuer has ended the grant, or has no way to, and it is only forgotten here. At some issuers other connectors' grants of the same account end with it."`
+	Body       Connector
 }
 
 func (a *API) written(w connector.Written) (*written, error) {
@@ -48,7 +50,7 @@ func (a *API) written(w connector.Written) (*written, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &written{ETag: etag(w.Connector.Version), Revision: w.Revision, Body: body}, nil
+	return &written{ETag: etag(w.Connector.Version), Revision: w.Revision, Revocation: string(w.Revocation), Body: body}, nil
 }
 
 func (a *API) connectors() {
@@ -353,7 +355,8 @@ type HandoverQuery struct {
 }
 
 type gone struct {
-	Revision int64 `header:"X-Patchbay-Revision" doc:"The tenant's revision after this."`
+	Revision   int64  `header:"X-Patchbay-Revision" doc:"The tenant's revision after this."`
+	Revocation string `header:"X-Patchbay-Revocation" enum:"revoked,forgotten_only" doc:"What came of revoke."`
 }
 
 func (a *API) delete(ctx context.Context, k *call, in *deleteInput) (*gone, error) {
@@ -375,5 +378,5 @@ func (a *API) delete(ctx context.Context, k *call, in *deleteInput) (*gone, erro
 	if err != nil {
 		return nil, err
 	}
-	return &gone{w.Revision}, nil
+	return &gone{w.Revision, string(w.Revocation)}, nil
 }

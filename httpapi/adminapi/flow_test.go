@@ -148,6 +148,9 @@ func TestConsentByHTTP(t *testing.T) {
 	}
 	amy.want(422, "POST", path+"complete", map[string]any{"handle": handle})
 
+	if a := amy.want(200, "POST", "/api/connectors/"+id+"/deactivate", map[string]any{"revoke": true}); a.header.Get("X-Patchbay-Revocation") != "revoked" || a.text("state") != "needs_reauthorization" {
+		t.Errorf("%v %s", a.header, a.body)
+	}
 	again := amy.want(200, "POST", path+"start", nil)
 	to, err = url.Parse(again.text("authorization_url"))
 	must(t, err)

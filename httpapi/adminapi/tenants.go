@@ -125,7 +125,11 @@ func (a *API) tenants() {
 		if err != nil {
 			return nil, err
 		}
-		return &tenantOutput{Location: "/api/tenants/" + w.Tenant.ID.String(), Revision: w.Revision, Body: shapeTenant(w.Tenant)}, nil
+		out := &tenantOutput{Location: "/api/tenants/" + w.Tenant.ID.String(), Revision: w.Revision, Body: shapeTenant(w.Tenant)}
+		if w.Replayed {
+			out.Replayed = "true"
+		}
+		return out, nil
 	})
 	register(a, declare("get-tenant", http.MethodGet, "/{tenant}", "Read a tenant", ""),
 		func(ctx context.Context, k *call, in *TenantPath) (*struct{ Body Tenant }, error) {
