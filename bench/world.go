@@ -74,7 +74,8 @@ func newWorld(h *host) *world {
 	w.mount = w.vault.NewMount(h)
 	data, metadata := w.mount+"/data/patchbay/*", w.mount+"/metadata/patchbay/*"
 	reads := w.vault.NewPolicy(h, fmt.Sprintf("path %q { capabilities = [\"read\"] }\npath %q { capabilities = [\"read\"] }", data, metadata))
-	writes := w.vault.NewPolicy(h, fmt.Sprintf("path %q { capabilities = [\"create\", \"read\", \"update\", \"delete\"] }\npath %q { capabilities = [\"read\", \"list\", \"delete\"] }", data, metadata))
+	writes := w.vault.NewPolicy(h, fmt.Sprintf("path %q { capabilities = [\"create\", \"read\", \"update\", \"delete\"] }\npath %q { capabilities = [\"read\", \"list\", \"delete\"] }\n"+
+		"path %q { capabilities = [\"update\"] }", data, metadata, w.mount+"/destroy/patchbay/+/+/grant"))
 	w.reader = w.vault.NewAppRole(h, map[string]any{"token_ttl": "1h", "token_type": "batch"}, reads)
 	w.writer = w.vault.NewAppRole(h, map[string]any{"token_ttl": "1h"}, writes)
 	return w

@@ -100,7 +100,8 @@ func newFleet(t testing.TB, o options) *fleet {
 	f.reads = f.vault.NewPolicy(t, fmt.Sprintf(`path %q { capabilities = ["read"] }
 path %q { capabilities = ["create", "read", "update"] }`, data, f.mount+"/data/patchbay/+/+/grant"))
 	writes := f.vault.NewPolicy(t, fmt.Sprintf(`path %q { capabilities = ["create", "read", "update", "delete"] }
-path %q { capabilities = ["read", "list", "delete"] }`, data, metadata))
+path %q { capabilities = ["read", "list", "delete"] }
+path %q { capabilities = ["update"] }`, data, metadata, f.mount+"/destroy/patchbay/+/+/grant"))
 	f.approles["sidecar"] = f.vault.NewAppRole(t, map[string]any{"token_ttl": "1h", "token_type": "batch"}, f.reads)
 	f.approles["admin"] = f.vault.NewAppRole(t, map[string]any{"token_ttl": "1h"}, writes)
 
