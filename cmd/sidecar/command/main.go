@@ -22,9 +22,16 @@ import (
 //
 //	func main() { os.Exit(command.Main()) }
 func Main() int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	// The first signal drains; with the handler gone, a second one ends at once.
-	context.AfterFunc(ctx, stop)
+	ctx, drain := context.WithCancel(context.Background())
+	defer drain()
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		<-signals
+		// The first signal drains; with the handler gone, a second one ends at once.
+		// It is gone before the drain begins: whoever sees the drain may signal.
+		signal.Stop(signals)
+		drain()
+	}()
 	return run(ctx, os.Args[1:], streams{in: os.Stdin, out: os.Stdout, err: os.Stderr}, os.Environ())
 }

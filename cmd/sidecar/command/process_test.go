@@ -448,9 +448,9 @@ func TestSecondSignalEndsAtOnce(t *testing.T) {
 		return strings.Contains(metrics, "patchbay_database_reads_total 1")
 	})
 	p.signal(t, syscall.SIGTERM)
-	p.until(t, "it drains", func() bool {
-		code, _ := get(t, "http://"+probes+"/readyz", "")
-		return code == http.StatusServiceUnavailable
+	p.until(t, "it drains", func() bool { // not ready it may be for the frozen database alone
+		_, body := get(t, "http://"+probes+"/readyz?verbose", "")
+		return strings.Contains(body, "leaving")
 	})
 	p.signal(t, syscall.SIGTERM)
 	if status := p.ended(t).Sys().(syscall.WaitStatus); !status.Signaled() || status.Signal() != syscall.SIGTERM {
