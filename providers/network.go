@@ -64,9 +64,7 @@ func classify(err error) (TestCode, string) {
 		return CodeTLSFailed, ""
 	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return CodeConnectionReset, ""
-	case strings.Contains(err.Error(), "malformed HTTP"):
-		return CodeProtocolError, ""
-	default:
+	default: // what is no HTTP, and whatever else a server can come up with
 		return CodeProtocolError, ""
 	}
 }
