@@ -118,7 +118,7 @@ func (a *API) organizations() {
 	register(a, operation{
 		Operation: huma.Operation{OperationID: "create-organization", Method: http.MethodPost, Path: "/api/organizations", Tags: []string{tagOrganizations},
 			Summary: "Create an organization", Description: "Needs the whole tenant.", DefaultStatus: http.StatusCreated},
-		permission: tenant.ConnectorsWrite, body: organizationBody{}, may: []fault.Code{fault.AlreadyExists},
+		permission: tenant.ConnectorsWrite, body: organizationBody{}, may: []fault.Code{fault.AlreadyExists, fault.Conflict},
 	}, func(ctx context.Context, k *call, in *struct {
 		Keyed
 		Raw
@@ -154,7 +154,7 @@ func (a *API) organizations() {
 	register(a, operation{
 		Operation: huma.Operation{OperationID: "patch-organization", Method: http.MethodPatch, Path: "/api/organizations/{organization}", Tags: []string{tagOrganizations},
 			Summary: "Rename, deactivate or activate an organization", Description: "Needs the whole tenant."},
-		permission: tenant.ConnectorsWrite, body: organizationEdit{}, mediaTypes: []string{mergePatch, "application/json"},
+		permission: tenant.ConnectorsWrite, body: organizationEdit{}, may: []fault.Code{fault.Conflict}, mediaTypes: []string{mergePatch, "application/json"},
 	}, func(ctx context.Context, k *call, in *struct {
 		OrganizationPath
 		Raw

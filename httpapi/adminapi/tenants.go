@@ -71,11 +71,15 @@ type tenantEdit struct {
 
 func (a *API) tenants() {
 	declare := func(id, method, path, summary, description string) operation {
-		return operation{
+		o := operation{
 			Operation: huma.Operation{OperationID: id, Method: method, Path: "/api/tenants" + path, Tags: []string{tagTenants},
 				Summary: summary, Description: description},
 			permission: tenant.PlatformAdmin,
 		}
+		if method != http.MethodGet {
+			o.may = []fault.Code{fault.Conflict} // it is being deleted for good
+		}
+		return o
 	}
 	register(a, declare("list-tenants", http.MethodGet, "", "List tenants", "By id."),
 		func(ctx context.Context, k *call, in *struct {
@@ -108,7 +112,7 @@ func (a *API) tenants() {
 			return &struct{ Body TenantList }{out}, nil
 		})
 	create := declare("create-tenant", http.MethodPost, "", "Create a tenant", "Ready, and empty. An id that was ever a tenant's is 409.")
-	create.DefaultStatus, create.body, create.may = http.StatusCreated, tenantBody{}, []fault.Code{fault.AlreadyExists}
+	create.DefaultStatus, create.body, create.may = http.StatusCreated, tenantBody{}, []fault.Code{fault.AlreadyExists, fault.Conflict}
 	register(a, create, func(ctx context.Context, k *call, in *struct {
 		Keyed
 		Raw
@@ -166,10 +170,10 @@ func (a *API) tenants() {
 		})
 	}
 	verb(declare("delete-tenant", http.MethodDelete, "/{tenant}", "Delete a tenant",
-		"It is suspended at once, and may go for good at `purge_at`. Until then it can be resumed."), a.o.Service.DeleteTenant)
+		"It is suspended at once, and goes for good at `purge_at`, secrets and all. Until then it can be resumed. Its id is never given again."), a.o.Service.DeleteTenant)
 	verb(declare("suspend-tenant", http.MethodPost, "/{tenant}/suspend", "Suspend a tenant",
 		"Whatever is asked for it is refused, by every sidecar within a second."), a.o.Service.SuspendTenant)
-	verb(declare("resume-tenant", http.MethodPost, "/{tenant}/resume", "Resume a tenant", "Ends a suspension, and a deletion whose date has not come."), a.o.Service.ResumeTenant)
+	verb(declare("resume-tenant", http.MethodPost, "/{tenant}/resume", "Resume a tenant", "Ends a suspension, and a deletion that has not begun to be carried out; then it is 409."), a.o.Service.ResumeTenant)
 }
 
 func tenantWritten(w connector.WrittenTenant, err error) (*tenantOutput, error) {
