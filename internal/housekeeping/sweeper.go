@@ -147,7 +147,12 @@ func (s *Sweeper) tenant(ctx context.Context, t tenant.ID) error {
 		pin, known := present[id]
 		err := s.connector(ctx, t, id, pin)
 		if err == nil {
-			err = s.grant(ctx, t, id, known)
+			if err = s.grant(ctx, t, id, known); err != nil && ctx.Err() == nil {
+				// Whether it is an outage the next look tells. A policy that grants no right
+				// to destroy versions must not keep all bundles from being swept.
+				failed = append(failed, err)
+				continue
+			}
 		}
 		switch {
 		case err == nil:

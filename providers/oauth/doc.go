@@ -59,6 +59,13 @@
 // invalid_grant is believed only when the grant, read again, is still the version
 // that was refused.
 //
+// # What a test proves
+//
+// A token at hand says nothing about a client secret that was changed since, so the
+// grant holds a slow digest of the one that it was last used with, and
+// [Manager.Prove] refreshes it, by the rules above, where the present one is another.
+// What is not stored ([Manager.Draft]) mints for itself and leaves nothing.
+//
 // # Not promised
 //
 //   - An issuer that replaces refresh tokens at once and takes none twice loses the
@@ -67,8 +74,9 @@
 //     dead process's successor after its lease, 2.5 HTTP timeouts.
 //   - Minted tokens (client credentials, service accounts) are made once per fleet
 //     with Redis, once per process without.
-//   - Versions must not restart: who disconnects an account deletes the grant in
-//     Vault without destroying the path's metadata.
+//   - Versions must not restart while a connector lives. [Manager.Forget] leaves a
+//     version without tokens, and destroys those before it; whoever does that by hand
+//     must not destroy the path's metadata.
 //   - An issuer that states no expires_in: where a token can be had without a person
 //     an hour is assumed (RFC 6749 section 5.1 leaves it to documentation, and the
 //     usual case is a session of some hours); where there is no refresh token the

@@ -12,6 +12,7 @@ import (
 	"github.com/patchbay-dev/patchbay/internal/fault"
 	"github.com/patchbay-dev/patchbay/providers"
 	"github.com/patchbay-dev/patchbay/tenant"
+	"github.com/patchbay-dev/patchbay/vault"
 )
 
 // disconnect has the database forget the grant.
@@ -100,6 +101,32 @@ func TestAForgottenGrantAsksForConsent(t *testing.T) {
 	})
 	w.ref.GrantVersion = version
 	w.ask(m)
+}
+
+// deleted is a grant store whose latest version somebody deleted with Vault's own
+// means.
+type deleted struct{ GrantStore }
+
+func (d deleted) ReadGrant(ctx context.Context, t tenant.ID, id connector.ID) (vault.Grant, error) {
+	g, err := d.GrantStore.ReadGrant(ctx, t, id)
+	if err == nil && g.Version > 0 {
+		return vault.Grant{Version: g.Version}, fault.New(fault.NotFound, "these secrets were deleted")
+	}
+	return g, err
+}
+
+// A grant that somebody deleted in Vault is written over by the next consent.
+func TestAConsentOverADeletedGrant(t *testing.T) {
+	t.Parallel()
+	w, i, m := connected(t, time.Hour, true)
+	before := w.ref.GrantVersion
+	w.grants.GrantStore = deleted{w.vault}
+	verifier := NewVerifier()
+	code := i.agree(t, AuthCodeURL(w.app, redirectURL, "a state", verifier))
+	version, err := m.Connect(within(t, 30*time.Second), w.ref, w.app, code, verifier, redirectURL)
+	if err != nil || version != before+1 {
+		t.Errorf("version %d after %d, %v", version, before, err)
+	}
 }
 
 // A token of more than 64 KiB is refused whole, wherever it stands, and one of just
