@@ -52,6 +52,28 @@ func TestOwnTimeout(t *testing.T) {
 	}
 }
 
+// A sidecar starts whether Vault answers or not: the first login is asked for in
+// the background, and answered here only once Open has returned.
+func TestOpenWaitsForNoLogin(t *testing.T) {
+	t.Parallel()
+	opened := make(chan struct{})
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case <-opened:
+		case <-r.Context().Done():
+		}
+		fmt.Fprint(w, `{"data": {"ttl": 0, "renewable": false}}`)
+	}))
+	t.Cleanup(srv.Close)
+	c := openClient(t, &server{addr: srv.URL}, "secret", vault.Auth{Method: vault.AuthToken, TokenFile: file(t, t.TempDir(), "token", "x")},
+		func(o *vault.Options) { o.Timeout = 30 * time.Second })
+	close(opened)
+	ready(t, c)
+	if c.LoginFailures() != 0 {
+		t.Fatal("Open waited for a login until it had timed out")
+	}
+}
+
 func TestAnswersThatAreNotVaults(t *testing.T) {
 	t.Parallel()
 	const leak = "canary-in-a-body"

@@ -103,9 +103,12 @@ func sharedServer(t *testing.T) *server { return serverOf(testenv.Vault(t)) }
 
 func TestMain(m *testing.M) { testenv.Main(m) }
 
+// patience bounds every wait: far above the longest, for a token's 15 s to end.
+const patience = 40 * time.Second
+
 func eventually(t *testing.T, what string, done func() bool) {
 	t.Helper()
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); {
+	for end := time.Now().Add(patience); time.Now().Before(end); {
 		if done() {
 			return
 		}
@@ -114,7 +117,7 @@ func eventually(t *testing.T, what string, done func() bool) {
 		case <-time.After(10 * time.Millisecond):
 		}
 	}
-	t.Fatalf("not within 20 s: %s", what)
+	t.Fatalf("not within %s: %s", patience, what)
 }
 
 func must(t *testing.T, err error) {
