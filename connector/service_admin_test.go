@@ -94,8 +94,8 @@ func TestConsentThatIsRefused(t *testing.T) {
 		amy := w.user("amy")
 		c := w.oauth("mail")
 		state := w.begun(amy, c.ID)
-		w.ok(w.svc.RefuseConsent(w.ctx(), state))
-		w.ok(w.svc.RefuseConsent(w.ctx(), state))
+		w.ok(w.svc.RefuseConsent(w.ctx(), state, cameBack))
+		w.ok(w.svc.RefuseConsent(w.ctx(), state, cameBack))
 		_, err := w.svc.AnswerConsent(w.ctx(), state, cameBack, hidden("code"))
 		w.code(err, fault.NotFound, "after it was refused")
 

@@ -120,11 +120,18 @@ func (s *Service) AnswerConsent(ctx context.Context, state, redirectURI string, 
 	return handle, s.o.Store.AnswerConsent(ctx, hash, sha256.Sum256([]byte(handle)), sealedVerifier, sealedCode, handleTime)
 }
 
-// RefuseConsent ends a consent that came back without a code. One that is unknown,
-// ended or used is no error.
-func (s *Service) RefuseConsent(ctx context.Context, state string) error {
+// RefuseConsent ends a consent that came back to redirectURI without a code. One that
+// is unknown, ended, used or of another address is no error.
+func (s *Service) RefuseConsent(ctx context.Context, state, redirectURI string) error {
+	c, err := s.o.Store.Consent(ctx, sha256.Sum256([]byte(state)))
+	switch {
+	case fault.CodeOf(err) == fault.NotFound, err == nil && c.RedirectURI != redirectURI:
+		return nil
+	case err != nil:
+		return err
+	}
 	// A handle that nobody has: the state is used up, and what it left is swept.
-	err := s.o.Store.AnswerConsent(ctx, sha256.Sum256([]byte(state)), sha256.Sum256([]byte(rand.Text())), []byte{0}, []byte{0}, 0)
+	err = s.o.Store.AnswerConsent(ctx, sha256.Sum256([]byte(state)), sha256.Sum256([]byte(rand.Text())), []byte{0}, []byte{0}, 0)
 	if fault.CodeOf(err) == fault.NotFound {
 		return nil
 	}

@@ -1,10 +1,13 @@
 package adminapi
 
 import (
+	"bytes"
 	"context"
 	"slices"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humafiber"
@@ -64,19 +67,24 @@ func (a *API) admit(ctx context.Context, k *call, permission tenant.Permission) 
 	if k.scope, err = k.scopeOf(); err != nil {
 		return err
 	}
-	if wait := a.rates.take(k.scope.Tenant, k.begun); wait > 0 {
-		return fault.New(fault.RateLimited, "the tenant asks more often than it may").WithRetryAfter(wait)
-	}
 	if !k.can(permission) {
 		return fault.Newf(fault.PermissionDenied, "this needs the permission %s", string(permission))
+	}
+	// Who may not ask takes nothing from those who may.
+	if wait := a.rates.take(k.scope.Tenant, k.begun); wait > 0 {
+		return fault.New(fault.RateLimited, "the tenant asks more often than it may").WithRetryAfter(wait)
 	}
 	return nil
 }
 
 // can tells whether the caller has a permission. The operator's covers what
-// tenants' admins do, but not the sight of their secrets.
+// tenants' admins do, but not the sight of their secrets: those are shown to tokens
+// of their own tenant alone.
 func (k *call) can(p tenant.Permission) bool {
-	return k.env.Can(p) || p != tenant.SecretsRead && k.env.Can(tenant.PlatformAdmin)
+	if p == tenant.SecretsRead {
+		return k.env.Can(p) && k.scope.Tenant == k.env.Tenant()
+	}
+	return k.env.Can(p) || k.env.Can(tenant.PlatformAdmin)
 }
 
 func (k *call) bearer() (string, error) {
@@ -129,7 +137,7 @@ func (k *call) checkParameters() error {
 	}
 	var bad []fault.Violation
 	seen := map[string]bool{}
-	for key := range k.c.Context().QueryArgs().All() {
+	for key, value := range k.c.Context().QueryArgs().All() {
 		name := string(key)
 		v := fault.Violation{Pointer: "/query/" + name}
 		switch {
@@ -140,6 +148,8 @@ func (k *call) checkParameters() error {
 			}
 		case seen[name]:
 			v.Code, v.Message = "duplicate", "is given twice"
+		case !utf8.Valid(value) || bytes.ContainsFunc(value, unicode.IsControl):
+			v.Code, v.Message = "format", "must be text on one line"
 		}
 		if v.Code != "" && !seen[name+"\x00"] {
 			bad = append(bad, v)

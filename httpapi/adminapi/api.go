@@ -218,7 +218,13 @@ func (a *API) done(k *call) {
 		attrs = append(attrs, slog.String(obs.FieldTenant, k.scope.Tenant.String()))
 	}
 	if k.err != nil {
-		attrs = append(attrs, slog.String(obs.FieldCode, string(problem.CodeOf(k.err))), slog.String(obs.FieldError, k.err.Error()))
+		// The places of a bad request are names that the caller wrote; causes are for
+		// what is ours.
+		said := fault.Message(k.err)
+		if status >= 500 {
+			said = k.err.Error()
+		}
+		attrs = append(attrs, slog.String(obs.FieldCode, string(problem.CodeOf(k.err))), slog.String(obs.FieldError, said))
 	}
 	a.o.Log.LogAttrs(context.Background(), level, "request", attrs...)
 }

@@ -316,10 +316,6 @@ func (a *API) update(ctx context.Context, k *call, text string, body EditBody, r
 	if err != nil {
 		return nil, err
 	}
-	version, err := k.demanded(ctx, id)
-	if err != nil {
-		return nil, err
-	}
 	var bad []fault.Violation
 	e := connector.Edit{
 		Name: body.Name, Kind: body.Kind, Category: body.Category, Params: body.Params, Secrets: body.Secrets, Replace: replace,
@@ -332,7 +328,9 @@ func (a *API) update(ctx context.Context, k *call, text string, body EditBody, r
 	if err := problems(bad); err != nil {
 		return nil, err
 	}
-	w, err := a.o.Service.Update(ctx, k.scope, id, version, e)
+	w, err := demanded(ctx, k, id, func(version int64) (connector.Written, error) {
+		return a.o.Service.Update(ctx, k.scope, id, version, e)
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -364,19 +362,18 @@ func (a *API) delete(ctx context.Context, k *call, in *deleteInput) (*gone, erro
 	if err != nil {
 		return nil, err
 	}
-	version, err := k.demanded(ctx, id)
-	if err != nil {
-		return nil, err
-	}
 	var bad []fault.Violation
-	o := connector.DeleteOptions{Version: version, Revoke: in.Revoke, Force: in.Force, Reason: in.Reason,
+	o := connector.DeleteOptions{Revoke: in.Revoke, Force: in.Force, Reason: in.Reason,
 		Handover: connector.Handover{Replacement: replacementID(in.Replacement, "/query/replacement", &bad), AllowNoDefault: in.AllowNoDefault}}
 	if err := problems(bad); err != nil {
 		return nil, err
 	}
-	w, err := a.o.Service.Delete(ctx, k.scope, id, o)
+	w, err := demanded(ctx, k, id, func(version int64) (connector.Written, error) {
+		o.Version = version
+		return a.o.Service.Delete(ctx, k.scope, id, o)
+	})
 	if err != nil {
-		return nil, err
+		return nil, inQuery(err)
 	}
 	return &gone{w.Revision, string(w.Revocation)}, nil
 }

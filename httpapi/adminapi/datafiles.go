@@ -116,7 +116,13 @@ func (a *API) importFile(ctx context.Context, k *call, in *importInput) (*import
 			name += t.extension
 		}
 	}
+	if err := a.o.Service.Admit(ctx, k.scope); err != nil {
+		return nil, err
+	}
 	file, err := datafile.Parse(name, bytes.NewReader(in.RawBody), datafile.Limits{Bytes: MaxBody})
+	if fault.CodeOf(err) == fault.InvalidArgument { // not a data file at all
+		err = fault.New(fault.Malformed, "the data file can't be read; nothing was imported").WithViolations(fault.Violations(err)...).WithCause(err)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -125,9 +131,6 @@ func (a *API) importFile(ctx context.Context, k *call, in *importInput) (*import
 		Force: in.Force, Restore: in.Restore, Actor: k.scope.Actor, Request: k.id,
 	})
 	if err != nil {
-		return nil, err
-	}
-	if err := a.o.Service.Admit(ctx, k.scope); err != nil {
 		return nil, err
 	}
 	out := &importOutput{Body: ImportResult{
@@ -142,10 +145,16 @@ func (a *API) importFile(ctx context.Context, k *call, in *importInput) (*import
 		return out, nil
 	}
 	result, err := a.o.Files.Apply(ctx, plan)
+	if fault.CodeOf(err) == fault.StaleVersion {
+		err = fault.New(fault.Conflict, "the tenant's connectors are changed faster than the file can be imported; nothing was, so try again").WithCause(err)
+	}
 	if err != nil {
 		return nil, err
 	}
-	if r, moved := result.Revisions[k.scope.Tenant]; moved {
+	// It may have planned anew meanwhile: what it did is what counts.
+	out.Body.Created, out.Body.Updated, out.Body.Unchanged, out.Body.Skipped = result.Created, result.Updated, result.Unchanged, result.Skipped
+	r, moved := result.Revisions[k.scope.Tenant]
+	if out.Body.Changed = moved; moved {
 		out.Revision = &r
 	}
 	return out, nil

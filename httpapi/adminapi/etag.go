@@ -14,23 +14,31 @@ import (
 func etag(version int64) string { return `"` + strconv.FormatInt(version, 10) + `"` }
 
 // version is the version that If-Match means (RFC 9110 section 13.1.1): the
-// connector's own where one of the tags is its. 0: the header is absent.
+// connector's own where one of the tags is its. 0: the header is absent, or "*",
+// which is whatever is there.
 // Errors: fault.StaleVersion for a header that doesn't match, a malformed one
-// too; those of a read.
-func (k *call) version(ctx context.Context, id connector.ID) (int64, error) {
+// too; those of a read. restoring: the connector may be a deleted one.
+func (k *call) version(ctx context.Context, id connector.ID, restoring bool) (int64, error) {
 	given := k.c.Request().Header.PeekAll(headerIfMatch)
 	if len(given) == 0 {
 		return 0, nil
 	}
 	// Looked up first, so that a version tells nothing about what is beyond the
-	// caller's reach. A deleted one is found too: it can be restored.
-	c, err := k.api.o.Service.Find(ctx, k.scope, id)
+	// caller's reach.
+	find := k.api.o.Service.Get
+	if restoring {
+		find = k.api.o.Service.Find
+	}
+	c, err := find(ctx, k.scope, id)
 	if err != nil {
 		return 0, err
 	}
 	for _, line := range given {
 		for tag := range strings.SplitSeq(string(line), ",") {
-			if tag = strings.TrimSpace(tag); tag == "*" || tag == etag(c.Version) {
+			switch strings.TrimSpace(tag) {
+			case "*":
+				return 0, nil
+			case etag(c.Version):
 				return c.Version, nil
 			}
 		}
@@ -38,11 +46,33 @@ func (k *call) version(ctx context.Context, id connector.ID) (int64, error) {
 	return 0, fault.New(fault.StaleVersion, "the connector is of another version than If-Match says")
 }
 
-// demanded is version for the operations that ask for If-Match.
+// maxTries bounds how often a write that names no version looks again because
+// somebody else wrote.
+const maxTries = 8
+
+// demanded runs a write of the operations that ask for If-Match with the version
+// that it means; "*" is the one that is there, again and again while others write.
 // Errors: fault.PreconditionRequired.
-func (k *call) demanded(ctx context.Context, id connector.ID) (int64, error) {
+func demanded[O any](ctx context.Context, k *call, id connector.ID, write func(version int64) (O, error)) (O, error) {
+	var none O
 	if len(k.c.Request().Header.PeekAll(headerIfMatch)) == 0 {
-		return 0, fault.New(fault.PreconditionRequired, "say which version of the connector is meant (If-Match)")
+		return none, fault.New(fault.PreconditionRequired, "say which version of the connector is meant (If-Match)")
 	}
-	return k.version(ctx, id)
+	version, err := k.version(ctx, id, false)
+	if err != nil {
+		return none, err
+	}
+	if version != 0 {
+		return write(version)
+	}
+	for n := 1; ; n++ {
+		c, err := k.api.o.Service.Get(ctx, k.scope, id)
+		if err != nil {
+			return none, err
+		}
+		out, err := write(c.Version)
+		if fault.CodeOf(err) != fault.StaleVersion || n == maxTries {
+			return out, err
+		}
+	}
 }

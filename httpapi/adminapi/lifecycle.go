@@ -20,6 +20,8 @@ const tagLifecycle = "Lifecycle"
 // testTimeout leaves a test its whole time and what is read and written around it.
 const testTimeout = providers.TestTimeout + 20*time.Second
 
+const opRestore = "restore-connector"
+
 // lifecycleInput is the input of a verb on one connector, whose If-Match is honoured.
 type lifecycleInput struct {
 	OnePath
@@ -58,7 +60,7 @@ func (a *API) lifecycle() {
 		fault.PreconditionRequired, fault.SecretRequired)
 	imported.bodyOptional = false
 	register(a, imported, a.importConfig)
-	register(a, verb("restore-connector", "/restore", "Restore a deleted connector", "It comes back inactive. One that lives is left as it is.", nil), a.restore)
+	register(a, verb(opRestore, "/restore", "Restore a deleted connector", "It comes back inactive. One that lives is left as it is.", nil), a.restore)
 	clone := verb("clone-connector", "/clone", "Copy a connector", "Secrets included. The copy is inactive and untested, and needs its own consent.", cloneBody{})
 	clone.DefaultStatus, clone.bodyOptional = http.StatusCreated, false
 	register(a, clone, a.clone)
@@ -105,7 +107,7 @@ func (a *API) test(ctx context.Context, k *call, in *lifecycleInput) (*testOutpu
 	if err != nil {
 		return nil, err
 	}
-	if _, err := k.version(ctx, id); err != nil {
+	if _, err := k.version(ctx, id, false); err != nil {
 		return nil, err
 	}
 	r, err := a.o.Service.TestConnection(ctx, k.scope, id, body.options())
@@ -163,7 +165,7 @@ func (k *call) verbOn(ctx context.Context, text string) (connector.ID, int64, er
 	if err != nil {
 		return id, 0, err
 	}
-	version, err := k.version(ctx, id)
+	version, err := k.version(ctx, id, k.op.OperationID == opRestore)
 	return id, version, err
 }
 
@@ -249,7 +251,7 @@ func (a *API) clearDefault(ctx context.Context, k *call, in *clearDefaultInput) 
 	}
 	w, err := a.o.Service.ClearDefault(ctx, k.scope, id, o)
 	if err != nil {
-		return nil, err
+		return nil, inQuery(err)
 	}
 	return a.written(w)
 }
@@ -297,15 +299,13 @@ func (a *API) importConfig(ctx context.Context, k *call, in *lifecycleInput) (*w
 	if err != nil {
 		return nil, err
 	}
-	version, err := k.demanded(ctx, id)
-	if err != nil {
-		return nil, err
-	}
 	content, err := body.content()
 	if err != nil {
 		return nil, err
 	}
-	w, err := a.o.Service.ImportConfig(ctx, k.scope, id, version, content)
+	w, err := demanded(ctx, k, id, func(version int64) (connector.Written, error) {
+		return a.o.Service.ImportConfig(ctx, k.scope, id, version, content)
+	})
 	if err != nil {
 		return nil, err
 	}

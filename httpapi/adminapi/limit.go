@@ -17,11 +17,16 @@ func BodyLimit(h *fasthttp.RequestHeader) int {
 	switch {
 	case len(h.Peek("Authorization")) == 0:
 		return maxAnonymous
-	case strings.HasPrefix(string(h.RequestURI()), pathImport):
+	case pathOf(h) == pathImport:
 		return MaxBody
 	default:
 		return maxBody
 	}
+}
+
+func pathOf(h *fasthttp.RequestHeader) string {
+	p, _, _ := strings.Cut(string(h.RequestURI()), "?")
+	return p
 }
 
 const pathImport = "/api/connectors/import"

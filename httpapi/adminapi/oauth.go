@@ -134,9 +134,9 @@ func (a *API) oauth() {
 
 type callbackInput struct {
 	Kind  string `path:"kind"`
-	State string `query:"state" maxLength:"200"`
-	Code  string `query:"code" maxLength:"8000"`
-	Error string `query:"error" maxLength:"200" doc:"Of RFC 6749 section 4.1.2.1, where the user or the issuer refused."`
+	State string `query:"state"`
+	Code  string `query:"code"`
+	Error string `query:"error" doc:"Of RFC 6749 section 4.1.2.1, where the user or the issuer refused."`
 }
 
 // callback takes what an issuer's redirect brought. A person looks at the answer,
@@ -176,7 +176,7 @@ func (a *API) answer(ctx context.Context, in *callbackInput) (string, error) {
 		return "", problems([]fault.Violation{{Pointer: "/query/state", Code: "required", Message: "this address is for an issuer's redirect, which brings state and code"}})
 	}
 	if in.Error != "" {
-		if err := a.o.Service.RefuseConsent(ctx, in.State); err != nil {
+		if err := a.o.Service.RefuseConsent(ctx, in.State, redirect); err != nil {
 			return "", err
 		}
 		return "", fault.New(fault.Conflict, refusalOf(in.Error))

@@ -103,6 +103,9 @@ func (a *API) finish() error {
 	if s := schemas["Connected"]; s != nil {
 		s.Properties["test"] = nullable(s.Properties["test"])
 	}
+	if s := schemas["TestStep"]; s != nil {
+		s.Properties["fix"] = nullable(s.Properties["fix"])
+	}
 	if s := schemas["Resolution"]; s != nil {
 		s.Properties["problem"] = nullable(s.Properties["problem"])
 	}

@@ -53,11 +53,9 @@ func (a *API) restoreRevision(ctx context.Context, k *call, in *revisionInput) (
 	if err != nil {
 		return nil, err
 	}
-	version, err := k.demanded(ctx, id)
-	if err != nil {
-		return nil, err
-	}
-	w, err := a.o.Service.RestoreRevision(ctx, k.scope, id, in.N, version)
+	w, err := demanded(ctx, k, id, func(version int64) (connector.Written, error) {
+		return a.o.Service.RestoreRevision(ctx, k.scope, id, in.N, version)
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -50,6 +50,20 @@ func problems(bad []fault.Violation) error {
 	return fault.New(fault.InvalidArgument, "the request has a problem").WithViolations(bad...)
 }
 
+// inQuery moves the places of an error to the query, for operations without a body.
+func inQuery(err error) error {
+	vs := fault.Violations(err)
+	if len(vs) == 0 {
+		return err
+	}
+	out := fault.New(fault.CodeOf(err), fault.Message(err)).WithCause(err).WithRetryAfter(fault.RetryAfter(err))
+	for _, v := range vs {
+		v.Pointer = "/query" + v.Pointer
+		out = out.WithViolations(v)
+	}
+	return out
+}
+
 // Connector is a connector as reads show it. No member ever holds a secret.
 type Connector struct {
 	ID             string                  `json:"id" format:"uuid"`
@@ -92,10 +106,10 @@ type TestResult struct {
 type TestStep struct {
 	Name   string `json:"name" example:"connect"`
 	Status string `json:"status" enum:"ok,warn,fail,skip"`
-	Code   string `json:"code,omitempty" doc:"What was found, stable." example:"auth_failed"`
+	Code   string `json:"code" doc:"What was found, stable; empty for nothing." example:"auth_failed"`
 	MS     int64  `json:"ms" doc:"Milliseconds that it took."`
-	Hint   string `json:"hint,omitempty" doc:"What to do about it."`
-	Fix    *Fix   `json:"fix,omitempty" doc:"A change of params that would mend it."`
+	Hint   string `json:"hint" doc:"What to do about it; empty for nothing."`
+	Fix    *Fix   `json:"fix" doc:"A change of params that would mend it; null where there is none."`
 }
 
 // Fix is a change of params that can be applied as it is.
