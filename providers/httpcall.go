@@ -35,8 +35,8 @@ func (r Response) JSON(v any) error {
 
 // Call sends a request and reads the answer. ok is false where there is no
 // answer to look at, or one that no vendor's API gives: then o is the step's
-// outcome (network faults, a redirect, a body without end). Every other status
-// is the caller's to judge.
+// outcome (network faults, a redirect, a body without end, a server that wants
+// TLS). Every other status is the caller's to judge.
 func Call(client *http.Client, req *http.Request) (r Response, o Outcome, ok bool) {
 	res, err := client.Do(req) //nolint:gosec // G704: the transport is the egress policy's, which judges every address
 	if err != nil {
@@ -53,7 +53,24 @@ func Call(client *http.Client, req *http.Request) (r Response, o Outcome, ok boo
 	if len(body) > responseLimit {
 		return Response{}, Failed(CodeTooLarge, ""), false
 	}
+	if res.StatusCode == http.StatusBadRequest && req.URL.Scheme == "http" && wantsTLS(body) {
+		return Response{}, Failed(CodeTLSWrongMode, "The server expects TLS at this port, and is spoken to without. Use https."), false
+	}
 	return Response{Status: res.StatusCode, Header: res.Header, Body: body}, Outcome{}, true
+}
+
+// wantsTLS tells whether a server with TLS complains of a request without, in the
+// words of Go ("Client sent an HTTP request to an HTTPS server."), of nginx ("The
+// plain HTTP request was sent to HTTPS port") or of Apache ("You're speaking plain
+// HTTP to an SSL-enabled server port."). The status alone has many other reasons.
+func wantsTLS(body []byte) bool {
+	text := strings.ToLower(string(body[:min(len(body), 1<<10)]))
+	for _, words := range []string{"http request to an https server", "plain http request was sent to https port", "plain http to an ssl-enabled server"} {
+		if strings.Contains(text, words) {
+			return true
+		}
+	}
+	return false
 }
 
 // Request makes a request whose URL is base + path. It never fails for a base

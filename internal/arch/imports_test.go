@@ -132,6 +132,8 @@ var arrows = []struct {
 	{[]string{"tenant/..."}, []string{"tenant", "tenant/devissuer", "internal/fault", "internal/secret"}, "as tenant"},
 	{[]string{"providers/oauth"}, []string{"providers", "connector", "tenant", "vault", "internal/fault", "internal/secret"},
 		"a token belongs to a tenant's connector, and its grant to Vault: unlike a kind it must know both, as contracts"},
+	{[]string{"providers/builtin/internal/vendortest"}, []string{"providers/...", "internal/fault", "internal/secret", "internal/egress", "internal/testenv"},
+		"what stands in for a vendor, with certificates of all sorts"},
 	{[]string{"providers", "providers/builtin/...", "providers/providertest", "providers/httpkind"},
 		[]string{"providers/...", "internal/fault", "internal/secret", "internal/egress"},
 		"a provider knows no tenant and no store: it can't mix two customers up"},
@@ -188,7 +190,7 @@ func TestArrowsPointInward(t *testing.T) {
 func TestTestServersStayInTests(t *testing.T) {
 	t.Parallel()
 	for _, p := range packages(t) {
-		if slices.Contains(p.Imports, module+"internal/testenv") && !within(p.ImportPath, []string{"bench/...", "internal/testenv/..."}) {
+		if slices.Contains(p.Imports, module+"internal/testenv") && !within(p.ImportPath, []string{"bench/...", "internal/testenv/...", "providers/builtin/internal/vendortest"}) {
 			t.Errorf("%s imports internal/testenv outside its tests: the product must not start servers", p.ImportPath)
 		}
 	}

@@ -1,12 +1,8 @@
 package httpapi_test
 
 import (
-	"crypto/x509"
-	"io"
-	"log"
 	"maps"
 	"net/http"
-	"net/http/httptest"
 	"sync/atomic"
 	"testing"
 
@@ -54,15 +50,8 @@ func TestSuite(t *testing.T) {
 // secured starts an API with TLS that a provider trusts.
 func secured(t *testing.T, h http.HandlerFunc) (string, providers.Provider) {
 	t.Helper()
-	s := httptest.NewUnstartedServer(h)
-	s.Config.ErrorLog = log.New(io.Discard, "", 0)
-	s.StartTLS()
-	t.Cleanup(s.Close)
-	rt := vendortest.Runtime(t, nil)
-	rt.Roots = x509.NewCertPool()
-	rt.Roots.AddCert(s.Certificate())
-	rt.Transport.(*http.Transport).TLSClientConfig.RootCAs = rt.Roots
-	return s.URL, bind(rt)
+	url, rt := vendortest.Secured(t, h)
+	return url, bind(rt)
 }
 
 func bind(rt providers.Runtime) providers.Provider { return httpapi.New().(providers.Binder).Bind(rt) }

@@ -3,15 +3,12 @@ package webhook_test
 import (
 	"crypto/hmac"
 	"crypto/sha256"
-	"crypto/x509"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"io"
-	"log"
 	"maps"
 	"net/http"
-	"net/http/httptest"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -62,33 +59,22 @@ func TestSuite(t *testing.T) {
 	})
 }
 
-// receiver is a tenant's server, with TLS, that verifies what it is sent.
+// receiver is a tenant's server, with TLS, and the process's way out, which trusts
+// the server's certificate.
 type receiver struct {
-	*httptest.Server
+	URL   string
+	rt    providers.Runtime
 	asked atomic.Int32
 }
 
 func receive(t *testing.T, h http.HandlerFunc) *receiver {
 	t.Helper()
 	r := &receiver{}
-	r.Server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+	r.URL, r.rt = vendortest.Secured(t, func(w http.ResponseWriter, req *http.Request) {
 		r.asked.Add(1)
 		h(w, req)
-	}))
-	r.Config.ErrorLog = log.New(io.Discard, "", 0) // a connection that asks nothing is a complaint
-	r.StartTLS()
-	t.Cleanup(r.Close)
+	})
 	return r
-}
-
-// trusting is the process's way out, which trusts the receiver's certificate.
-func (r *receiver) trusting(t *testing.T) providers.Provider {
-	t.Helper()
-	rt := vendortest.Runtime(t, nil)
-	rt.Roots = x509.NewCertPool()
-	rt.Roots.AddCert(r.Certificate())
-	rt.Transport.(*http.Transport).TLSClientConfig.RootCAs = rt.Roots
-	return bind(rt)
 }
 
 func bind(rt providers.Runtime) providers.Provider { return webhook.New().(providers.Binder).Bind(rt) }
@@ -111,7 +97,7 @@ func test(t *testing.T, p providers.Provider, in providers.Input, level int) pro
 func TestOnlyLevel3Sends(t *testing.T) {
 	t.Parallel()
 	r := receive(t, vendortest.Answer(204, ""))
-	p := r.trusting(t)
+	p := bind(r.rt)
 	for level := range 3 {
 		if got := test(t, p, input(r.URL+"/in", nil, key(plainKey)), level); !got.OK || r.asked.Load() != 0 {
 			t.Errorf("level %d: %d requests, %s", level, r.asked.Load(), providertest.Render(got))
@@ -180,7 +166,7 @@ func TestSignatures(t *testing.T) {
 				}
 				w.WriteHeader(http.StatusAccepted)
 			})
-			if got := test(t, r.trusting(t), input(r.URL+"/in?x=1", tt.params, tt.secrets), 3); !got.OK {
+			if got := test(t, bind(r.rt), input(r.URL+"/in?x=1", tt.params, tt.secrets), 3); !got.OK {
 				t.Error(providertest.Render(got))
 			}
 		})
@@ -195,7 +181,7 @@ func TestHeadersAndAuthorization(t *testing.T) {
 		}
 	})
 	secrets := secret.Map{"authorization": secret.New(authorization)}
-	if got := test(t, r.trusting(t), input(r.URL, map[string]any{"headers": map[string]any{"X-Source": "billing"}}, secrets), 3); !got.OK {
+	if got := test(t, bind(r.rt), input(r.URL, map[string]any{"headers": map[string]any{"X-Source": "billing"}}, secrets), 3); !got.OK {
 		t.Error(providertest.Render(got))
 	}
 }
@@ -210,7 +196,7 @@ func TestTraps(t *testing.T) {
 	at := func(h http.HandlerFunc, params map[string]any, secrets secret.Map) func(*testing.T) (providers.Provider, providers.Input) {
 		return func(t *testing.T) (providers.Provider, providers.Input) {
 			r := receive(t, h)
-			return r.trusting(t), input(r.URL+"/in", params, secrets)
+			return bind(r.rt), input(r.URL+"/in", params, secrets)
 		}
 	}
 	fail := func(name, doc string, status int, code providers.TestCode) providertest.Trap {
@@ -247,37 +233,34 @@ func TestTraps(t *testing.T) {
 				return bind(vendortest.Runtime(t, nil)), input(s.URL, nil, key(plainKey))
 			},
 		},
-		{
-			Name: "a server that does not speak TLS", Doc: "https://www.rfc-editor.org/rfc/rfc8446#section-5.1", Step: "connect", Status: providers.StepFail, Code: providers.CodeTLSWrongMode,
-			Make: func(t *testing.T) (providers.Provider, providers.Input) {
-				s := vendortest.Serve(t, map[string]http.HandlerFunc{"/": vendortest.Answer(400, "")})
-				return bind(vendortest.Runtime(t, nil)), input(strings.Replace(s.URL, "http://", "https://", 1), nil, key(plainKey))
-			},
-		},
-		{
-			Name: "a certificate for another name", Doc: "https://www.rfc-editor.org/rfc/rfc9110#name-https-certificate-verificat", Step: "connect", Status: providers.StepFail, Code: providers.CodeCertificateName,
-			Make: func(t *testing.T) (providers.Provider, providers.Input) {
-				r := receive(t, vendortest.Answer(204, ""))
-				return r.trusting(t), input(strings.Replace(r.URL, "127.0.0.1", "localhost", 1), nil, key(plainKey))
-			},
-		},
 	}
-	// Of the ways in which a server fails, those that show before anything is asked.
+	// What shows before anything is asked is found by every level, the rest by an
+	// event that is sent.
 	for _, f := range vendortest.Faults() {
-		switch f.Code {
-		case providers.CodeConnectionRefused, providers.CodeCertificateUnknown, providers.CodeHostNotFound, providers.CodeEgressDenied, providers.CodeNoNetwork:
-			traps = append(traps, providertest.Trap{
-				Name: f.Name, Doc: f.Doc, Step: "connect", Status: providers.StepFail, Code: f.Code,
-				Make: func(t *testing.T) (providers.Provider, providers.Input) {
-					rt := f.Start(t, "webhook")
-					url := rt.Endpoints["webhook"]
-					if url == "" {
-						url = "https://hooks.acme.example/in"
-					}
-					return bind(rt), input(url, nil, key(plainKey))
-				},
-			})
+		trap := providertest.Trap{
+			Name: f.Name, Doc: f.Doc, Step: "connect", Status: providers.StepFail, Code: f.Code,
+			Make: func(t *testing.T) (providers.Provider, providers.Input) {
+				rt := f.Start(t, "webhook")
+				url := rt.Endpoints["webhook"]
+				if url == "" {
+					url = "https://hooks.acme.example/in"
+				}
+				return bind(rt), input(url, nil, key(plainKey))
+			},
 		}
+		switch {
+		case f.Code == providers.CodeUnexpectedBody:
+			continue // what a receiver answers with is its own business
+		case f.Early:
+		case f.Code == providers.CodeUnexpectedStatus:
+			continue // a status of the 400s is a refusal of the event, as above
+		case strings.HasPrefix(f.Name, vendortest.Rebinding):
+			// The first look-up was for the step that connects; the second is judged too.
+			trap.Name, trap.Level, trap.Step, trap.Code = vendortest.Rebinding, 3, "send", providers.CodeEgressDenied
+		default:
+			trap.Level, trap.Step = 3, "send"
+		}
+		traps = append(traps, trap)
 	}
 	providertest.RunTraps(t, traps)
 }

@@ -3,5 +3,5 @@
 // documents and checks what it is asked, the ways in which any server fails
 // (Faults), and token sources. The provider under test goes through the real
 // egress dialler. Only tests import it; it imports package providers and its
-// suite.
+// suite, the dialler, and testenv for certificates.
 package vendortest

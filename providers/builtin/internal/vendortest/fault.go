@@ -2,15 +2,22 @@ package vendortest
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"net/url"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/patchbay-dev/patchbay/internal/egress"
+	"github.com/patchbay-dev/patchbay/internal/testenv"
 	"github.com/patchbay-dev/patchbay/providers"
 	"github.com/patchbay-dev/patchbay/providers/providertest"
 )
@@ -20,13 +27,27 @@ type Fault struct {
 	Name string
 	Doc  string
 	Code providers.TestCode
+	// Early: it shows before anything is asked, while connecting or agreeing on TLS.
+	Early bool
 	// Start starts it, until the test ends, and returns the runtime whose endpoint
 	// for the kind leads to it.
 	Start func(t *testing.T, kind providers.Kind) providers.Runtime
 }
 
-// rfc is the section of HTTP Semantics that a status is defined in.
-const rfc = "https://www.rfc-editor.org/rfc/rfc9110#name-"
+// Rebinding begins the name of the fault whose outcome depends on how many
+// connections come before the one that asks.
+const Rebinding = "a host name that leads inside from the second look-up on"
+
+const (
+	// rfc is the section of HTTP Semantics that a status is defined in.
+	rfc = "https://www.rfc-editor.org/rfc/rfc9110#name-"
+	// validation says when a certificate is good.
+	validation = "https://www.rfc-editor.org/rfc/rfc5280#section-6"
+
+	vendor   = "api.vendor.example.com"
+	loopback = "127.0.0.1"
+	noise    = "\x00\x8f\x13\xff\n\x01\xfe\x00\x00\r\n\r\n"
+)
 
 // Faults lists them, each with the code that a test of every kind finds.
 func Faults() []Fault {
@@ -35,29 +56,62 @@ func Faults() []Fault {
 			return at(t, kind, Serve(t, map[string]http.HandlerFunc{"/": h}).URL)
 		}
 	}
+	const early = true
 	return []Fault{
-		{"HTML instead of JSON", "", providers.CodeUnexpectedBody, answers(Answer(200, "<html><body>Welcome to the hotel's Wi-Fi</body></html>"))},
-		{"JSON that the vendor does not document", "", providers.CodeUnexpectedBody, answers(Answer(200, `{"status":"ok"}`))},
-		{"JSON of another type", "", providers.CodeUnexpectedBody, answers(Answer(200, `[1,2,3]`))},
-		{"JSON that is cut off", "", providers.CodeUnexpectedBody, answers(Answer(200, `{"scopes":["mail.send"`))},
-		{"an answer without a body", "", providers.CodeUnexpectedBody, answers(Answer(200, ""))},
-		{"a status of 500", rfc + "500-internal-server-error", providers.CodeVendorError, answers(Answer(500, `{"message":"oops"}`))},
-		{"a status of 503 as HTML", rfc + "503-service-unavailable", providers.CodeVendorError, answers(Answer(503, "<html>Down for maintenance</html>"))},
-		{"a status of 418", "", providers.CodeUnexpectedStatus, answers(Answer(418, `{"message":"teapot"}`))},
-		{"429 with Retry-After", "https://www.rfc-editor.org/rfc/rfc6585#section-4", providers.CodeRateLimited,
+		{"HTML instead of JSON", "", providers.CodeUnexpectedBody, !early, answers(Answer(200, "<html><body>Welcome to the hotel's Wi-Fi</body></html>"))},
+		{"JSON that the vendor does not document", "", providers.CodeUnexpectedBody, !early, answers(Answer(200, `{"status":"ok"}`))},
+		{"JSON of another type", "", providers.CodeUnexpectedBody, !early, answers(Answer(200, `[1,2,3]`))},
+		{"JSON that is cut off", "", providers.CodeUnexpectedBody, !early, answers(Answer(200, `{"scopes":["mail.send"`))},
+		{"an answer without a body", "", providers.CodeUnexpectedBody, !early, answers(Answer(200, ""))},
+		{"a status of 500", rfc + "500-internal-server-error", providers.CodeVendorError, !early, answers(Answer(500, `{"message":"oops"}`))},
+		{"a status of 503 as HTML", rfc + "503-service-unavailable", providers.CodeVendorError, !early, answers(Answer(503, "<html>Down for maintenance</html>"))},
+		{"a status of 418", "", providers.CodeUnexpectedStatus, !early, answers(Answer(418, `{"message":"teapot"}`))},
+		{"429 with Retry-After", "https://www.rfc-editor.org/rfc/rfc6585#section-4", providers.CodeRateLimited, !early,
 			answers(Answer(429, `{"message":"slow down"}`, "Retry-After", "30"))},
-		{"a redirect to another host", rfc + "redirection-3xx", providers.CodeRedirected, redirect},
-		{"no answer at all", "", providers.CodeTimeout, hang("")},
-		{"an answer that stops in the middle", "", providers.CodeTimeout, hang("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{")},
-		{"a body of 1 GB", "", providers.CodeTooLarge, answers(endless)},
-		{"a connection that is dropped", "", providers.CodeConnectionReset, dropped},
-		{"something that is not HTTP", "", providers.CodeProtocolError, hang("SSH-2.0-OpenSSH_9.6\r\n\r\n")},
-		{"nobody listening", "", providers.CodeConnectionRefused, refused},
-		{"a certificate that nobody signed", "https://www.rfc-editor.org/rfc/rfc5280#section-6", providers.CodeCertificateUnknown, selfSigned},
-		{"a host name that does not resolve", "https://www.rfc-editor.org/rfc/rfc6761#section-6.4", providers.CodeHostNotFound,
-			unknown},
-		{"a host that egress denies", "", providers.CodeEgressDenied, denied},
-		{"a process without a network", "", providers.CodeNoNetwork,
+		{"a redirect to another host", rfc + "redirection-3xx", providers.CodeRedirected, !early, redirect},
+		{"a redirect to a metadata service", rfc + "redirection-3xx", providers.CodeRedirected, !early,
+			answers(Answer(302, "", "Location", "http://169.254.169.254/latest/meta-data/iam/security-credentials/"))},
+		{"no answer at all", "", providers.CodeTimeout, !early, hang("")},
+		{"an answer that stops in the middle", "", providers.CodeTimeout, !early, hang("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{")},
+		{"headers that stop in the middle", "", providers.CodeTimeout, !early, hang("HTTP/1.1 200 OK\r\nContent-Le")},
+		{"a body of 1 GB", "", providers.CodeTooLarge, !early, answers(endless)},
+		{"headers of 1 GB", "", providers.CodeProtocolError, !early, headers},
+		{"a connection that is dropped", "", providers.CodeConnectionReset, !early, dropped},
+		{"something that is not HTTP", "", providers.CodeProtocolError, !early, hang("SSH-2.0-OpenSSH_9.6\r\n\r\n")},
+		{"binary noise", "", providers.CodeProtocolError, !early, hang(noise)},
+		{"plain HTTP where TLS is spoken", rfc + "400-bad-request", providers.CodeTLSWrongMode, !early, plain},
+		{"nobody listening", "", providers.CodeConnectionRefused, early, refused},
+		{"a connection that nobody accepts", "", providers.CodeTimeout, early, unaccepted},
+		{"TLS where plain HTTP is spoken", "https://www.rfc-editor.org/rfc/rfc8446#section-5.1", providers.CodeTLSWrongMode, early,
+			https(answers(Answer(200, "{}")))},
+		{"a TLS handshake that nobody answers", "https://www.rfc-editor.org/rfc/rfc8446#section-2", providers.CodeTimeout, early, https(hang(""))},
+		{"binary noise where TLS is expected", "https://www.rfc-editor.org/rfc/rfc8446#section-5.1", providers.CodeTLSWrongMode, early, https(hang(noise))},
+		{"a certificate that nobody signed", validation, providers.CodeCertificateUnknown, early, encrypted(func(t *testing.T) (tls.Certificate, *x509.CertPool) {
+			cert, _ := testenv.SelfSigned(t, loopback)
+			return cert, nil
+		})},
+		{"a certificate that nobody signed and the operator trusts, and a status of 500", validation, providers.CodeVendorError, !early,
+			encrypted(func(t *testing.T) (tls.Certificate, *x509.CertPool) { return testenv.SelfSigned(t, loopback) })},
+		{"a certificate of an authority that the operator does not know", validation, providers.CodeCertificateUnknown, early,
+			encrypted(func(t *testing.T) (tls.Certificate, *x509.CertPool) {
+				return testenv.NewAuthority(t).Issue(t, loopback), authority(t).Roots()
+			})},
+		{"an expired certificate", validation, providers.CodeCertificateExpired, early, encrypted(func(t *testing.T) (tls.Certificate, *x509.CertPool) {
+			return authority(t).IssueUntil(t, time.Now().Add(-time.Hour), loopback), authority(t).Roots()
+		})},
+		{"a certificate for another name", rfc + "https-certificate-verificat", providers.CodeCertificateName, early,
+			encrypted(func(t *testing.T) (tls.Certificate, *x509.CertPool) {
+				return authority(t).Issue(t, "api.other.example", "192.0.2.1"), authority(t).Roots()
+			})},
+		{"a host name that does not resolve", "https://www.rfc-editor.org/rfc/rfc6761#section-6.4", providers.CodeHostNotFound, early,
+			named(names{})},
+		{"a host name that leads inside", "https://www.rfc-editor.org/rfc/rfc1918#section-3", providers.CodeEgressDenied, early,
+			named(names{vendor: {"10.1.2.3"}})},
+		{"a host name of a metadata service", "https://www.rfc-editor.org/rfc/rfc3927#section-2.1", providers.CodeEgressDenied, early,
+			named(names{vendor: {"169.254.169.254"}})},
+		{Rebinding + ", and a status of 500", "", providers.CodeVendorError, !early, rebinds},
+		{"a host that egress denies", "", providers.CodeEgressDenied, early, denied},
+		{"a process without a network", "", providers.CodeNoNetwork, early,
 			func(_ *testing.T, _ providers.Kind) providers.Runtime { return providers.Runtime{} }},
 	}
 }
@@ -176,23 +230,154 @@ func refused(t *testing.T, kind providers.Kind) providers.Runtime {
 	return at(t, kind, url)
 }
 
-func selfSigned(t *testing.T, kind providers.Kind) providers.Runtime {
-	server := httptest.NewUnstartedServer(Answer(200, "{}"))
+// unaccepted is a host that drops packets: a connection to it takes for ever.
+func unaccepted(t *testing.T, kind providers.Kind) providers.Runtime {
+	rt := at(t, kind, "https://"+vendor)
+	rt.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	transport := rt.Transport.(*http.Transport)
+	transport.DialContext = rt.DialContext
+	return rt
+}
+
+// https is a fault that is met with TLS.
+func https(fault func(*testing.T, providers.Kind) providers.Runtime) func(*testing.T, providers.Kind) providers.Runtime {
+	return func(t *testing.T, kind providers.Kind) providers.Runtime {
+		rt := fault(t, kind)
+		rt.Endpoints[string(kind)] = strings.Replace(rt.Endpoints[string(kind)], "http://", "https://", 1)
+		return rt
+	}
+}
+
+// authority signs certificates, and is the one that operators trust.
+func authority(t *testing.T) *testenv.Authority {
+	t.Helper()
+	shared.once.Do(func() { shared.authority = testenv.NewAuthority(t) })
+	return shared.authority
+}
+
+var shared struct {
+	once      sync.Once
+	authority *testenv.Authority
+}
+
+// trusting is rt in a process whose operator trusts these roots and no others.
+func trusting(rt providers.Runtime, roots *x509.CertPool) providers.Runtime {
+	rt.Roots = roots
+	rt.Transport.(*http.Transport).TLSClientConfig.RootCAs = roots
+	return rt
+}
+
+// secure starts a server that answers over TLS, and complains to nobody of
+// clients that leave.
+func secure(t *testing.T, cert tls.Certificate, h http.Handler) string {
+	t.Helper()
+	server := httptest.NewUnstartedServer(h)
 	server.Config.ErrorLog = quiet()
+	server.TLS = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
 	server.StartTLS()
 	t.Cleanup(server.Close)
-	return at(t, kind, server.URL)
+	return server.URL
 }
 
-// unknown is a vendor whose name the resolver says does not exist.
-func unknown(t *testing.T, kind providers.Kind) providers.Runtime {
-	return runtime(t, egress.Config{Resolver: nowhere{}}, map[string]string{string(kind): "https://api.vendor.example.com"})
+// Secured starts a server with TLS, until the test ends, and a process whose
+// operator trusts it.
+func Secured(t *testing.T, h http.HandlerFunc) (url string, rt providers.Runtime) {
+	t.Helper()
+	cert, roots := testenv.SelfSigned(t, loopback)
+	return secure(t, cert, h), trusting(Runtime(t, nil), roots)
 }
 
-type nowhere struct{}
+// encrypted is a vendor with this certificate, where the operator trusts these
+// roots (nil: the system's), and whose answer is a status of 500. Who doesn't
+// trust it must not ask it for anything: the question carries the credentials.
+func encrypted(with func(t *testing.T) (tls.Certificate, *x509.CertPool)) func(*testing.T, providers.Kind) providers.Runtime {
+	return func(t *testing.T, kind providers.Kind) providers.Runtime {
+		cert, roots := with(t)
+		leaf, err := x509.ParseCertificate(cert.Certificate[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		trusted := false
+		if roots != nil {
+			_, err := leaf.Verify(x509.VerifyOptions{Roots: roots, DNSName: loopback})
+			trusted = err == nil
+		}
+		return trusting(at(t, kind, secure(t, cert, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			if !trusted {
+				t.Error("a server whose certificate is not good was asked")
+			}
+			w.WriteHeader(http.StatusInternalServerError)
+		}))), roots)
+	}
+}
 
-func (nowhere) LookupNetIP(_ context.Context, _, host string) ([]netip.Addr, error) {
-	return nil, &net.DNSError{Err: "no such host", Name: host, IsNotFound: true}
+// plain is a vendor with TLS that is met without.
+func plain(t *testing.T, kind providers.Kind) providers.Runtime {
+	return at(t, kind, strings.Replace(secure(t, authority(t).Issue(t, loopback), Answer(200, "{}")), "https://", "http://", 1))
+}
+
+// headers sends 1 GB of header lines, or as much of it as the other side takes.
+func headers(t *testing.T, kind providers.Kind) providers.Runtime {
+	return at(t, kind, raw(t, func(c net.Conn) {
+		buf := make([]byte, 4096)
+		if _, err := c.Read(buf); err != nil {
+			return
+		}
+		if _, err := io.WriteString(c, "HTTP/1.1 200 OK\r\n"); err != nil {
+			return
+		}
+		line := "X-More: " + strings.Repeat("x", 1<<20-10) + "\r\n"
+		for range 1 << 10 {
+			if _, err := io.WriteString(c, line); err != nil {
+				return
+			}
+		}
+	}))
+}
+
+// named is a vendor at a name that the resolver knows this of.
+func named(known names) func(*testing.T, providers.Kind) providers.Runtime {
+	return func(t *testing.T, kind providers.Kind) providers.Runtime {
+		return runtime(t, egress.Config{Resolver: &lookups{known: known}}, map[string]string{string(kind): "https://" + vendor})
+	}
+}
+
+// rebinds is a vendor whose name leads to a server that may be reached when it is
+// judged, and inside ever after. That it is the first server's answer which is
+// heard shows that what was judged is what was dialled.
+func rebinds(t *testing.T, kind providers.Kind) providers.Runtime {
+	u, err := url.Parse(Serve(t, map[string]http.HandlerFunc{"/": Answer(500, "{}")}).URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dns := &lookups{known: names{vendor: {loopback, "169.254.169.254"}}}
+	return runtime(t, egress.Config{AnyLoopback: true, Resolver: dns}, map[string]string{string(kind): "http://" + net.JoinHostPort(vendor, u.Port())})
+}
+
+// names has the address that each look-up of a name answers; the last one is
+// answered from then on.
+type names map[string][]string
+
+// lookups is the resolver of the tests.
+type lookups struct {
+	known names
+	mu    sync.Mutex
+	asked int
+}
+
+func (l *lookups) LookupNetIP(_ context.Context, _, host string) ([]netip.Addr, error) {
+	answers := l.known[strings.TrimSuffix(host, ".")]
+	if len(answers) == 0 {
+		return nil, &net.DNSError{Err: "no such host", Name: host, IsNotFound: true}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	i := min(l.asked, len(answers)-1)
+	l.asked++
+	return []netip.Addr{netip.MustParseAddr(answers[i])}, nil
 }
 
 // denied is an operator who allows nothing: loopback is then out of reach.
