@@ -75,6 +75,7 @@ func newLab(version int) *lab {
 			{Name: "region", Type: providers.String, Immutable: true},
 			{Name: "note", Type: providers.String},
 			{Name: "ratio", Type: providers.Number},
+			{Name: "headers", Type: providers.MapOf},
 			{Name: "proxy", Type: providers.Host, BindsSecrets: []string{"password"}}, // has no default
 		},
 		Secrets: []providers.Param{
@@ -224,7 +225,8 @@ type mint struct {
 	refuses error // of Connect
 	version int64 // of the last grant
 
-	unproven error // of Prove
+	during   func() // runs once while a code is redeemed
+	unproven error  // of Prove
 	proofs   int
 	drafts   int
 
@@ -246,6 +248,10 @@ func (m *mint) ConsentURL(app providers.OAuthApp, redirectURL, state string, _ s
 }
 
 func (m *mint) Connect(_ context.Context, _ connector.GrantRef, _ providers.OAuthApp, code, verifier secret.Value, redirectURL string) (int64, error) {
+	if fn := m.during; fn != nil {
+		m.during = nil
+		fn()
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.refuses != nil {

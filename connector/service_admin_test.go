@@ -243,7 +243,7 @@ func TestOnce(t *testing.T) {
 		_, err = w.svc.Delete(w.ctx(), w.sc, first.Connector.ID, connector.DeleteOptions{Version: first.Connector.Version})
 		w.ok(err)
 		_, err = w.svc.Create(w.ctx(), w.sc, draft("a", once("key-1", 1)))
-		w.code(err, fault.NotFound, "deleted since")
+		w.code(err, fault.Conflict, "deleted since")
 
 		copied, err := w.svc.Clone(w.ctx(), w.sc, freed.Connector.ID, connector.CloneOptions{Name: "copy", Organization: labs, Once: once("key-3", 5)})
 		w.ok(err)
@@ -548,5 +548,73 @@ func TestOfAWrongClientSecret(t *testing.T) {
 		if r := test(); r.OK || r.Code() != providers.CodeOAuthClientInvalid || w.get(c.ID).State != connector.StateError {
 			w.Errorf("%+v, %s", r, w.get(c.ID).State)
 		}
+	})
+}
+
+// A connector that is changed while its account is connected gets no grant that was
+// meant for what it was.
+func TestConsentWhileItsClientChanges(t *testing.T) {
+	both(t, func(w *world) {
+		amy := w.user("amy")
+		c := w.oauth("mail")
+		w.change(func(ctx context.Context, tx connector.TenantTx) error { return tx.DeleteGrant(ctx, c.ID) })
+		w.mint.version = 7
+		begin := func() string {
+			handle, err := w.svc.AnswerConsent(w.ctx(), w.begun(amy, c.ID), cameBack, hidden("code"))
+			w.ok(err)
+			return handle
+		}
+		edit := func(e connector.Edit) {
+			_, err := w.svc.Update(w.ctx(), w.sc, c.ID, w.get(c.ID).Version, e)
+			w.ok(err)
+		}
+		handle := begin()
+		w.mint.during = func() { edit(connector.Edit{Params: map[string]any{"client_id": "client-2"}}) }
+		_, _, err := w.svc.CompleteConsent(w.ctx(), amy, c.ID, handle)
+		w.code(err, fault.Conflict, "another client meanwhile")
+		if w.grant(c.ID) != connector.GrantNone || len(w.mint.forgotten) == 0 {
+			t.Errorf("the grant is there: %s", w.grant(c.ID))
+		}
+		edit(connector.Edit{Params: map[string]any{"client_id": "client-1"}})
+		handle = begin()
+		name := "another name"
+		w.mint.during = func() { edit(connector.Edit{Name: &name}) }
+		_, _, err = w.svc.CompleteConsent(w.ctx(), amy, c.ID, handle)
+		w.ok(err)
+		if got := w.get(c.ID); w.grant(c.ID) != connector.GrantActive || got.Name != name {
+			t.Errorf("%s, %+v", w.grant(c.ID), got)
+		}
+		nobody := w.sc
+		_, err = w.svc.StartConsent(w.ctx(), nobody, c.ID, cameBack)
+		w.code(err, fault.PermissionDenied, "a token without a user")
+	})
+}
+
+// A merge patch goes into maps, too, and null clears what is in them.
+func TestPatchOfMaps(t *testing.T) {
+	both(t, func(w *world) {
+		c := w.create("a", hq)
+		edit := func(limits any) (map[string]any, error) {
+			out, err := w.svc.Update(w.ctx(), w.sc, c.ID, w.get(c.ID).Version, connector.Edit{Params: map[string]any{"headers": limits}})
+			if err != nil {
+				return nil, err
+			}
+			m, _ := out.Connector.Params["headers"].Value.(map[string]any)
+			return m, nil
+		}
+		if m := must(edit(map[string]any{"X-One": "1", "X-Two": "2"}))(w); len(m) != 2 {
+			t.Errorf("%v", m)
+		}
+		if m := must(edit(map[string]any{"X-Three": "3", "X-One": nil}))(w); len(m) != 2 || m["X-Two"] != "2" || m["X-Three"] != "3" {
+			t.Errorf("%v", m)
+		}
+		out, err := w.svc.Update(w.ctx(), w.sc, c.ID, w.get(c.ID).Version, connector.Edit{Name: &c.Name, Replace: true,
+			Params: map[string]any{"host": "one.example", "headers": map[string]any{"X-Four": "4"}}})
+		w.ok(err)
+		if m, _ := out.Connector.Params["headers"].Value.(map[string]any); len(m) != 1 {
+			t.Errorf("replaced: %v", m)
+		}
+		_, err = w.svc.Create(w.ctx(), w.sc, connector.Draft{Name: "b", Kind: "lab", Params: map[string]any{"headers": map[string]any{"X/One": nil}}})
+		w.violations(err, "a null in a new map", "/params/headers/X~1One type")
 	})
 }

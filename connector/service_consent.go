@@ -68,6 +68,10 @@ func (s *Service) StartConsent(ctx context.Context, sc Scope, id ID, redirectURI
 	if err := s.admit(ctx, sc); err != nil {
 		return ConsentStart{}, err
 	}
+	if sc.Subject == "" {
+		// Bound to nobody it could be completed by anybody.
+		return ConsentStart{}, fault.New(fault.PermissionDenied, "a consent is bound to a user, and the token names none (its sub claim)")
+	}
 	c, err := s.find(ctx, sc, id, false)
 	if err != nil {
 		return ConsentStart{}, err
@@ -88,6 +92,14 @@ func (s *Service) StartConsent(ctx context.Context, sc Scope, id ID, redirectURI
 	})
 	if err != nil {
 		return ConsentStart{}, err
+	}
+	// An edit from here on ends the consents that are under way. One that came in
+	// between knew nothing of this, which asks for what was configured before.
+	if now, err := s.find(ctx, sc, id, false); err != nil || now.Version != c.Version {
+		if err := s.RefuseConsent(ctx, state, redirectURI); err != nil {
+			return ConsentStart{}, err
+		}
+		return ConsentStart{}, fault.New(fault.Conflict, "the connector was changed meanwhile: begin again")
 	}
 	s.noted(ctx, sc, AuditEntry{Action: actionConsent, Target: id.String()})
 	return ConsentStart{URL: s.o.Tokens.ConsentURL(app, redirectURI, state, verifier), RedirectURI: redirectURI, ExpiresAt: at}, nil
@@ -180,14 +192,10 @@ func (s *Service) CompleteConsent(ctx context.Context, sc Scope, id ID, handle s
 	// leave a refresh token that nobody knows of.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), detachedTimeout)
 	defer cancel()
-	revision, err := s.change(ctx, sc, time.Time{}, func(ctx context.Context, tx TenantTx) error {
-		if err := tx.PutGrant(ctx, id, version); err != nil {
-			return err
-		}
-		return tx.Audit(ctx, AuditEntry{Action: actionConnect, Target: id.String(), Outcome: outcomeOK, Fields: []string{"grant"}})
-	})
+	revision, err := s.connect(ctx, sc, c, app, version)
 	if err != nil {
-		return Written{}, nil, err
+		s.forgetGrant(ctx, sc, &c, version)
+		return Written{}, nil, s.refused(ctx, sc, actionConnect, id.String(), nil, err)
 	}
 	var test *TestResult
 	if r, err := s.TestConnection(ctx, sc, id, TestOptions{Level: providers.LevelReach}); err == nil {
@@ -196,6 +204,40 @@ func (s *Service) CompleteConsent(ctx context.Context, sc Scope, id ID, handle s
 		s.o.Log.Info("an account was connected, and its connector's test did not run", "tenant", sc.Tenant.String(), "connector", id.String(), "error", err)
 	}
 	return s.written(ctx, sc, c, revision), test, nil
+}
+
+// connect records a grant that was given to app, for as long as that is what the
+// connector's config describes: a code is redeemed while nobody holds a lock, and a
+// grant must not reach a client or an address that somebody has set meanwhile.
+// Errors: fault.Conflict when it is not.
+func (s *Service) connect(ctx context.Context, sc Scope, c Connector, app providers.OAuthApp, version int64) (int64, error) {
+	for n := 1; ; n++ {
+		revision, err := s.change(ctx, sc, time.Time{}, func(ctx context.Context, tx TenantTx) error {
+			err := tx.Update(ctx, c.ID, c.Version, func(now *Connector) error {
+				if now.State == StateNeedsReauthorization {
+					now.State = StateUntested
+				}
+				return nil
+			})
+			if err != nil {
+				return err
+			}
+			if err := tx.PutGrant(ctx, c.ID, version); err != nil {
+				return err
+			}
+			return tx.Audit(ctx, AuditEntry{Action: actionConnect, Target: c.ID.String(), Outcome: outcomeOK, Fields: []string{"grant"}})
+		})
+		if fault.CodeOf(err) != fault.StaleVersion || n == maxAttempts {
+			return revision, err
+		}
+		if c, err = s.find(ctx, sc, c.ID, false); err != nil {
+			return 0, err
+		}
+		now, err := s.consentApp(ctx, sc, &c)
+		if err != nil || now.ClientID != app.ClientID || now.AuthURL != app.AuthURL || now.TokenURL != app.TokenURL || !now.ClientSecret.Equal(app.ClientSecret) {
+			return 0, fault.New(fault.Conflict, "the OAuth2 client was changed while the account was connected: begin again")
+		}
+	}
 }
 
 // consentError is what an issuer's answer means for who completes a consent.
@@ -209,6 +251,9 @@ func consentError(err error) error {
 		message += ". " + hint
 	}
 	code := fault.CodeOf(t.Err)
+	if code == fault.Unavailable {
+		message += " The consent is used up: begin again."
+	}
 	if code == fault.InvalidArgument || code == fault.Internal {
 		code = fault.Conflict
 	}

@@ -86,9 +86,12 @@ func (s *Service) once(ctx context.Context, sc Scope, key *RequestKey, run func(
 	if err != nil {
 		return Written{}, fault.New(fault.Internal, "a request's outcome is not readable").WithCause(err)
 	}
-	c, err := s.find(ctx, sc, id, false)
+	c, err := s.find(ctx, sc, id, true)
 	if err != nil {
 		return Written{}, err
+	}
+	if !c.DeletedAt.IsZero() {
+		return Written{}, fault.New(fault.Conflict, "what was made under this idempotency key has been deleted since")
 	}
 	return Written{Connector: c, Revision: done.Revision, Replayed: true}, nil
 }

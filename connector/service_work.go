@@ -4,6 +4,8 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/patchbay-dev/patchbay/internal/fault"
@@ -167,6 +169,15 @@ func (w *work) edit(ctx context.Context, in input) error {
 	w.edited = true
 	w.remember(schema)
 	merged, submitted := w.merge(schema, in)
+	var vs []fault.Violation
+	for _, name := range slices.Sorted(maps.Keys(merged)) {
+		if at := nulls(merged[name], "/params/"+name); at != "" {
+			vs = append(vs, fault.Violation{Pointer: at, Code: "type", Message: "can't be null"})
+		}
+	}
+	if err := invalid("a param has a problem", vs); err != nil {
+		return err
+	}
 	given, err := w.decide(schema, in, merged)
 	if err != nil {
 		return err
@@ -221,9 +232,60 @@ func (w *work) merge(schema *providers.Schema, in input) (merged map[string]any,
 		if v == nil && stored && schema.Param(name) == nil {
 			continue // clears what a former build's kind knew
 		}
+		if held, ok := w.next.Params[schema.Canonical(name)]; ok && !in.replace {
+			v = patched(held.Value, v)
+		} else if !in.replace {
+			v = patched(nil, v)
+		}
 		merged[name] = v
 	}
 	return merged, submitted
+}
+
+// patched is a JSON merge patch (RFC 7396) of a stored value.
+func patched(stored, patch any) any {
+	p, ok := patch.(map[string]any)
+	if !ok {
+		return patch
+	}
+	s, _ := stored.(map[string]any)
+	out := make(map[string]any, len(s)+len(p))
+	maps.Copy(out, s)
+	for name, v := range p {
+		if v == nil {
+			delete(out, name)
+			continue
+		}
+		out[name] = patched(out[name], v)
+	}
+	return out
+}
+
+// nulls finds a null within a value, which no param can hold, and names its place.
+func nulls(v any, pointer string) string {
+	switch v := v.(type) {
+	case map[string]any:
+		for _, name := range slices.Sorted(maps.Keys(v)) {
+			at := pointer + "/" + strings.ReplaceAll(strings.ReplaceAll(name, "~", "~0"), "/", "~1")
+			if v[name] == nil {
+				return at
+			}
+			if found := nulls(v[name], at); found != "" {
+				return found
+			}
+		}
+	case []any:
+		for i, item := range v {
+			at := pointer + "/" + strconv.Itoa(i)
+			if item == nil {
+				return at
+			}
+			if found := nulls(item, at); found != "" {
+				return found
+			}
+		}
+	}
+	return ""
 }
 
 // decide decodes the merged config, finds out which stored secrets it voids, and
