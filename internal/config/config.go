@@ -150,6 +150,10 @@ type Limits struct {
 	MissesPerTenant   int `yaml:"misses_per_tenant"`   // in flight
 	RequestsPerSecond int `yaml:"requests_per_second"` // per tenant
 	Burst             int `yaml:"burst"`               // per tenant
+	// AdminRequestsPerSecond and AdminBurst are of one tenant at the admin API, per
+	// replica.
+	AdminRequestsPerSecond int `yaml:"admin_requests_per_second"`
+	AdminBurst             int `yaml:"admin_burst"`
 }
 
 // Login is the OIDC client of the Settings UI.
@@ -204,7 +208,7 @@ func defaults(m Mode) *Config {
 		Cache: Cache{
 			TTL: time.Minute, NegativeTTL: 10 * time.Second, MaxStale: time.Hour, MaxBytes: 32 << 20,
 		},
-		Limits: Limits{MissesPerTenant: 32},
+		Limits: Limits{MissesPerTenant: 32, AdminRequestsPerSecond: 50, AdminBurst: 200},
 		Login:  Login{Scopes: []string{"openid", "profile"}},
 		Log:    Log{Level: "info"},
 		Drain:  20 * time.Second,

@@ -148,7 +148,7 @@ func adminOptions(cfg *config.Config, verifier *tenant.Verifier, svc *connector.
 	return &adminapi.Options{
 		Files:    files,
 		Verifier: verifier, Service: svc, Kinds: kinds, Log: p.log, Registry: p.metrics, Version: version, PublicURL: cfg.Admin.PublicURL,
-		RequestsPerSecond: cfg.Limits.RequestsPerSecond, Burst: cfg.Limits.Burst,
+		RequestsPerSecond: cfg.Limits.AdminRequestsPerSecond, Burst: cfg.Limits.AdminBurst,
 	}
 }
 

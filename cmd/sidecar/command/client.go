@@ -217,7 +217,7 @@ func whomToAsk(ctx context.Context, dir string, call whomCall) (whom, error) {
 }
 
 func tokenCommand(s streams, _ environment) *cobra.Command {
-	var dataDir, tenantID, org, orgs, roles string
+	var dataDir, tenantID, org, orgs, roles, subject string
 	var ttl time.Duration
 	c := &cobra.Command{
 		Use: "token", Short: "Print a JWT of the dev issuer", Args: cobra.NoArgs,
@@ -237,7 +237,7 @@ func tokenCommand(s streams, _ environment) *cobra.Command {
 				return err
 			}
 			token, err := issuer.Mint(devissuer.Claims{
-				Tenant: tenantID, Organization: org, Organizations: splitList(orgs), Roles: splitList(roles), TTL: ttl,
+				Tenant: tenantID, Organization: org, Organizations: splitList(orgs), Roles: splitList(roles), Subject: subject, TTL: ttl,
 			})
 			if fault.CodeOf(err) == fault.InvalidArgument {
 				return usageError{err}
@@ -255,6 +255,7 @@ func tokenCommand(s streams, _ environment) *cobra.Command {
 	f.StringVar(&org, "org", "", "active organization")
 	f.StringVar(&orgs, "orgs", "", "allowed organizations, by comma; * for all (default: only --org)")
 	f.StringVar(&roles, "roles", "", "roles, by comma")
+	f.StringVar(&subject, "subject", "", "user, whom audit and consents name")
 	f.DurationVar(&ttl, "ttl", time.Hour, "time to live")
 	return c
 }

@@ -360,7 +360,7 @@ func devBanner(s streams, issuer *devissuer.Issuer, cfg *config.Config, local, a
 	fmt.Fprintf(&b, `Patchbay is up, on embedded defaults in %s
 
   local API   %s
-  admin API   http://%s/api/docs (tokens: %s token --data-dir %s --tenant TENANT --orgs '*' --roles connectors.read,connectors.write)
+  admin API   http://%s/api/docs (tokens: %s token --data-dir %s --tenant TENANT --orgs '*' --subject ME --roles connectors.read,connectors.write)
   probes      http://%s/readyz
 
 `, o.dataDir, shownAddress(local), callable(admin.Addr().String()), self(), quoted(o.dataDir), callable(probes.Addr().String()))
