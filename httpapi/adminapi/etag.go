@@ -2,8 +2,10 @@ package adminapi
 
 import (
 	"context"
+	"math/rand/v2"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/patchbay-dev/patchbay/connector"
 	"github.com/patchbay-dev/patchbay/internal/fault"
@@ -47,8 +49,8 @@ func (k *call) version(ctx context.Context, id connector.ID, restoring bool) (in
 }
 
 // maxTries bounds how often a write that names no version looks again because
-// somebody else wrote.
-const maxTries = 8
+// somebody else wrote, a little later each time.
+const maxTries = 30
 
 // demanded runs a write of the operations that ask for If-Match with the version
 // that it means; "*" is the one that is there, again and again while others write.
@@ -73,6 +75,11 @@ func demanded[O any](ctx context.Context, k *call, id connector.ID, write func(v
 		out, err := write(c.Version)
 		if fault.CodeOf(err) != fault.StaleVersion || n == maxTries {
 			return out, err
+		}
+		select {
+		case <-ctx.Done():
+			return out, err
+		case <-time.After(rand.N(time.Duration(n) * 5 * time.Millisecond)): //nolint:gosec // G404: a delay is no secret
 		}
 	}
 }
