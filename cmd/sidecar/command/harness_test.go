@@ -6,10 +6,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -197,6 +199,12 @@ func (d *devProcess) resolve(t testing.TB, token, category string) backend {
 // get calls an URL; 0 when nothing answers.
 func get(t testing.TB, url, token string) (code int, body string) {
 	t.Helper()
+	code, body, _ = getWith(t, &http.Transport{DisableKeepAlives: true}, url, token)
+	return code, body
+}
+
+func getWith(t testing.TB, transport *http.Transport, url, token string) (code int, body string, header http.Header) {
+	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -204,17 +212,48 @@ func get(t testing.TB, url, token string) (code int, body string) {
 	if token != "" {
 		req.Header.Set("Authorization", "Bearer "+token)
 	}
-	client := http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
+	client := http.Client{Timeout: patience, Transport: transport}
 	res, err := client.Do(req)
 	if err != nil {
-		return 0, ""
+		return 0, "", nil
 	}
 	defer res.Body.Close()
 	b, err := io.ReadAll(res.Body)
 	if err != nil {
-		return 0, ""
+		return 0, "", nil
 	}
-	return res.StatusCode, string(b)
+	return res.StatusCode, string(b), res.Header
+}
+
+// heard waits until a connected local API, of a socket unless that is "", answers
+// for storage with a text that an import has brought, and fails when that takes
+// longer than a second. A process that a busy machine has cut off for a moment
+// is not connected, and says so by its answer's Age.
+func heard(t testing.TB, address, socket, token, text string) {
+	t.Helper()
+	committed := time.Now()
+	transport := &http.Transport{DisableKeepAlives: true}
+	if socket != "" {
+		transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+			var d net.Dialer
+			return d.DialContext(ctx, "unix", socket)
+		}
+	}
+	eventually(t, text+" is served", func() bool {
+		asked := time.Now()
+		code, body, header := getWith(t, transport, "http://"+address+"/v1/resolve/storage", token)
+		age, err := strconv.Atoi(header.Get("Age"))
+		if code != http.StatusOK || err != nil {
+			t.Fatalf("%d %s: %v", code, body, err)
+		}
+		if strings.Contains(body, text) {
+			return true
+		}
+		if late := asked.Sub(committed); late > time.Second+time.Duration(age)*time.Second {
+			t.Fatalf("the old answer is served %s after the import, as %d s old", late, age)
+		}
+		return false
+	})
 }
 
 func eventually(t testing.TB, what string, done func() bool) {
