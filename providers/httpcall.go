@@ -53,24 +53,28 @@ func Call(client *http.Client, req *http.Request) (r Response, o Outcome, ok boo
 	if len(body) > responseLimit {
 		return Response{}, Failed(CodeTooLarge, ""), false
 	}
-	if res.StatusCode == http.StatusBadRequest && req.URL.Scheme == "http" && wantsTLS(body) {
-		return Response{}, Failed(CodeTLSWrongMode, "The server expects TLS at this port, and is spoken to without. Use https."), false
+	if o, wants := WantsTLS(res.StatusCode, body); wants && req.URL.Scheme == "http" {
+		return Response{}, o, false
 	}
 	return Response{Status: res.StatusCode, Header: res.Header, Body: body}, Outcome{}, true
 }
 
-// wantsTLS tells whether a server with TLS complains of a request without, in the
-// words of Go ("Client sent an HTTP request to an HTTPS server."), of nginx ("The
-// plain HTTP request was sent to HTTPS port") or of Apache ("You're speaking plain
-// HTTP to an SSL-enabled server port."). The status alone has many other reasons.
-func wantsTLS(body []byte) bool {
+// WantsTLS tells whether an answer to a request over http is the complaint of a
+// server with TLS, in the words of Go ("Client sent an HTTP request to an HTTPS
+// server."), nginx ("The plain HTTP request was sent to HTTPS port") or Apache
+// ("You're speaking plain HTTP to an SSL-enabled server port."), and gives the
+// step's outcome then. The status alone has many other reasons.
+func WantsTLS(status int, body []byte) (Outcome, bool) {
+	if status != http.StatusBadRequest {
+		return Outcome{}, false
+	}
 	text := strings.ToLower(string(body[:min(len(body), 1<<10)]))
 	for _, words := range []string{"http request to an https server", "plain http request was sent to https port", "plain http to an ssl-enabled server"} {
 		if strings.Contains(text, words) {
-			return true
+			return Failed(CodeTLSWrongMode, "The server expects TLS at this port, and is spoken to without. Use https."), true
 		}
 	}
-	return false
+	return Outcome{}, false
 }
 
 // Request makes a request whose URL is base + path. It never fails for a base

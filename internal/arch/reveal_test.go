@@ -19,7 +19,7 @@ var revealing = map[string]struct {
 	"internal/config/files.go":                     {1, "puts Redis' password into the URL that its client takes"},
 	"providers/report.go":                          {1, "finds a config's secrets in what goes into a report"},
 	"providers/providertest/traps.go":              {1, "searches reports for planted secrets"},
-	"providers/providertest/run.go":                {7, "searches a provider's errors and answers for planted secrets"},
+	"providers/providertest/run.go":                {8, "searches a provider's errors and answers for planted secrets, and makes them odd"},
 	"providers/builtin/s3/client.go":               {3, "hands the keys to the SDK, which signs with them"},
 	"providers/builtin/smtp/session.go":            {1, "logs in to the mail server, and finds the password in what that repeats"},
 	"providers/builtin/internal/google/account.go": {2, "reads a service account's key file, and checks the key in it"},

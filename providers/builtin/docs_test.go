@@ -18,8 +18,11 @@ import (
 // of traps that the kinds' tests have passed.
 const docs = "../../docs/providers.md"
 
+// declared stands in the tables for what an operator's file declares.
+const declared providers.Kind = "a declared kind"
+
 // folders are the packages whose folder isn't called as their kind.
-var folders = map[string]providers.Kind{"gmail": "gmail_oauth2", "gdrive": "google_drive"}
+var folders = map[string]providers.Kind{"gmail": "gmail_oauth2", "gdrive": "google_drive", "builtin": declared}
 
 func TestDocs(t *testing.T) {
 	t.Parallel()
@@ -84,9 +87,22 @@ How to add a kind of your own: [provider-guide.md](provider-guide.md).
 			continue
 		}
 		delete(traps, s.Kind)
-		b.WriteString("\n| case | level | step | outcome | fix | document |\n|---|---|---|---|---|---|\n")
-		b.WriteString(rows)
+		trapTable(&b, rows)
 	}
+	b.WriteString(`
+## Declared kinds
+
+What a kind that a YAML file declares meets, shown with the one of the [guide](provider-guide.md#a-kind-in-yaml), whose host
+the tenant types.
+`)
+	trapTable(&b, traps[declared])
+	delete(traps, declared)
+	b.WriteString(`
+## Bad input
+
+What every kind meets, and the cases that show it, by the names that they have in the tables above.
+`)
+	badInputTable(t, &b)
 	for kind := range traps {
 		t.Errorf("there are traps of %s, which is not a kind", kind)
 	}
@@ -107,6 +123,11 @@ only, not because its vendor is down.
 		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", c.Code, whose, cell(c.Hint))
 	}
 	return b.Bytes()
+}
+
+func trapTable(b *bytes.Buffer, rows string) {
+	b.WriteString("\n| case | level | step | outcome | fix | document |\n|---|---|---|---|---|---|\n")
+	b.WriteString(rows)
 }
 
 func params(b *bytes.Buffer, s *providers.Schema) {

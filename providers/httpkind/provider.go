@@ -178,12 +178,10 @@ func (p *Provider) step(ctx context.Context, s *step, v values, access providers
 		}
 		exposed = sent && s.target.typed() && req.URL.Scheme == "http"
 		r, bad, ok := providers.Call(p.rt.Client(), req)
-		switch {
-		case !ok && s.Request.Anonymous && bad.Code != providers.CodeCancelled && bad.Code != providers.CodeEgressDenied:
-			// Who has no credentials is sent to a login page or left hanging: that is a
-			// refusal, and all that this request asks about.
-			return providers.Good(), exposed
-		case !ok:
+		if !ok {
+			if s.refused(bad.Code) {
+				bad = providers.Good()
+			}
 			return bad, exposed
 		}
 		o = s.judge(newAnswer(r), v, sent)
@@ -192,6 +190,16 @@ func (p *Provider) step(ctx context.Context, s *step, v values, access providers
 		o.Hint = s.Remark
 	}
 	return o, exposed
+}
+
+// refused tells whether a request got no answer because it carried no credentials,
+// and that is what the step wants to see: who has none is sent to a login page,
+// hung up on or left hanging. Where the step expects an answer, none is a fault.
+func (s *step) refused(code providers.TestCode) bool {
+	if !s.Request.Anonymous || !s.Expect.Status.has(http.StatusUnauthorized) {
+		return false
+	}
+	return code == providers.CodeRedirected || code == providers.CodeConnectionReset || code == providers.CodeTimeout
 }
 
 // judge says what an answer means: the first finding that applies, else what is

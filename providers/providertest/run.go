@@ -71,6 +71,7 @@ func Run(t *testing.T, p providers.Provider, c Cases) {
 	t.Run("Unknown", func(t *testing.T) { testUnknown(t, p, c) })
 	t.Run("Bad", func(t *testing.T) { testBad(t, p, c) })
 	t.Run("Import", func(t *testing.T) { testImport(t, p, c) })
+	t.Run("Secrets", func(t *testing.T) { testSecrets(t, p, c) })
 	t.Run("Canaries", func(t *testing.T) { testCanaries(t, p, c) })
 	t.Run("Concurrency", func(t *testing.T) { testConcurrency(t, p, c) })
 }
@@ -286,6 +287,47 @@ func testImport(t *testing.T, p providers.Provider, c Cases) {
 	flat, err := p.ImportConfig(t.Context(), maps.Clone(c.Full.Params))
 	if err != nil || len(flat) != len(c.Full.Params) {
 		t.Errorf("a flat map: %v, %v", flat, err)
+	}
+}
+
+// oddities are what a secret may hold that shells, JSON, URLs, templates or HTML
+// give a meaning to.
+var oddities = []string{`'single'`, `"double"`, "`back`", `back\slash`, `$HOME ${x} $ENV:X`, `%d %2F`, `{{x}}`, `<b> &amp;`, `«ümläut»-密码`, `a+b=c;d#e?f`}
+
+// testSecrets sets each secret to odd texts: it arrives in the backend as it is or
+// is refused at its pointer, never changed, and with a NUL it is refused.
+func testSecrets(t *testing.T, p providers.Provider, c Cases) {
+	for name, v := range c.Full.Secrets {
+		plain := v.Reveal()
+		with := func(text string) (providers.Config, error) {
+			in := providers.Input{Params: c.Full.Params, Secrets: c.Full.Secrets.Clone()}
+			in.Secrets[name] = secret.New(text)
+			return c.decode(p, in)
+		}
+		for _, odd := range oddities {
+			text := plain + odd
+			cfg, err := with(text)
+			if err != nil {
+				if got := problems(err); len(got) != 1 || !strings.HasPrefix(got[0], "/secrets/"+name+" ") || strings.Contains(err.Error(), odd) {
+					t.Errorf("%s with %s: %v", name, odd, got)
+				}
+				continue
+			}
+			b, err := p.Backend(t.Context(), cfg)
+			if err != nil {
+				t.Errorf("%s with %s: %v", name, odd, err)
+				continue
+			}
+			if !slices.Contains(c.Withheld, name) && !b.Secrets[name].Equal(secret.New(text)) {
+				t.Errorf("%s with %s is another one in the backend", name, odd)
+			}
+		}
+		for _, text := range []string{plain + "\x00", "\x00" + plain} {
+			_, err := with(text)
+			if got := problems(err); len(got) != 1 || !strings.HasPrefix(got[0], "/secrets/"+name+" ") {
+				t.Errorf("%s with a NUL: %v", name, got)
+			}
+		}
 	}
 }
 

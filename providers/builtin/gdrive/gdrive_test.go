@@ -461,6 +461,24 @@ func TestTraps(t *testing.T) {
 			Make: trap(routes{routeAbout: me, routeFolder: own, routeCreate: vendortest.Answer(200, `{"status":"ok"}`)}, consent(inFolder)),
 		},
 	}
+	traps = append(traps,
+		providertest.Trap{
+			Name: "a hang at the step folder", Level: 2, Step: "folder", Status: providers.StepFail, Code: providers.CodeTimeout, Tokens: granted,
+			Make: trap(routes{routeAbout: me, routeFolder: vendortest.Hang}, consent(inFolder)),
+		},
+		providertest.Trap{
+			Name: "a hang at the step drive", Level: 2, Step: "drive", Status: providers.StepFail, Code: providers.CodeTimeout, Tokens: granted,
+			Make: trap(routes{routeAbout: me, routeDrive: vendortest.Hang}, consent(inDrive)),
+		},
+		providertest.Trap{
+			Name: "a hang at the step write", Level: 3, Step: "write", Status: providers.StepFail, Code: providers.CodeTimeout, Tokens: granted,
+			Make: trap(routes{routeAbout: me, routeFolder: own, routeCreate: vendortest.Hang}, consent(inFolder)),
+		},
+		providertest.Trap{
+			Name: "a hang at the step delete", Level: 3, Step: "delete", Status: providers.StepWarn, Code: providers.CodeTracesLeft, Tokens: granted,
+			Make: trap(routes{routeAbout: me, routeFolder: own, routeCreate: created, routeDelete: vendortest.Hang}, consent(inFolder)),
+		},
+	)
 	traps = append(traps, vendortest.TokenTraps(docToken, func() (providers.Provider, providers.Input) { return gdrive.New(), consent(nil) })...)
 	traps = append(traps, vendortest.Traps("account", "google_drive", granted, func(_ *testing.T, rt providers.Runtime) (providers.Provider, providers.Input) {
 		return gdrive.New().Bind(rt), consent(nil)

@@ -285,6 +285,20 @@ func TestTraps(t *testing.T) {
 			Make: trap(routes{routeUser: vendortest.Answer(200, `{"email":"x@y.example"}`)}, input(nil)),
 		},
 	}
+	traps = append(traps,
+		providertest.Trap{
+			Name: "a hang at the step account", Level: 1, Step: "account", Status: providers.StepFail, Code: providers.CodeTimeout, Tokens: least,
+			Make: trap(routes{routeUser: vendortest.Hang}, input(nil)),
+		},
+		providertest.Trap{
+			Name: "a hang at the step permission", Level: 2, Step: "permission", Status: providers.StepFail, Code: providers.CodeTimeout, Tokens: least,
+			Make: trap(routes{routeUser: user, routeSend: vendortest.Hang}, input(nil)),
+		},
+		providertest.Trap{
+			Name: "a hang at the step send", Level: 3, Step: "send", Status: providers.StepFail, Code: providers.CodeTimeout, Tokens: least,
+			Make: trap(sends(vendortest.Hang), input(sender)),
+		},
+	)
 	traps = append(traps, vendortest.TokenTraps(docToken, func() (providers.Provider, providers.Input) { return gmail.New(), input(nil) })...)
 	traps = append(traps, vendortest.Traps("profile", "gmail_oauth2", whole, func(_ *testing.T, rt providers.Runtime) (providers.Provider, providers.Input) {
 		return gmail.New().Bind(rt), input(nil)

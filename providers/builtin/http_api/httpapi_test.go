@@ -3,6 +3,7 @@ package httpapi_test
 import (
 	"maps"
 	"net/http"
+	"slices"
 	"sync/atomic"
 	"testing"
 
@@ -60,18 +61,18 @@ func bind(rt providers.Runtime) providers.Provider { return httpapi.New().(provi
 var ways = map[string]struct {
 	params  map[string]any
 	secrets []string
-	carries func(r *http.Request) bool
+	carries func(r *http.Request, credential string) bool
 }{
-	"bearer": {nil, []string{"token"}, func(r *http.Request) bool { return r.Header.Get("Authorization") == "Bearer "+canary }},
-	"basic": {map[string]any{"auth": "basic", "username": "acme"}, []string{"password"}, func(r *http.Request) bool {
+	"bearer": {nil, []string{"token"}, func(r *http.Request, c string) bool { return r.Header.Get("Authorization") == "Bearer "+c }},
+	"basic": {map[string]any{"auth": "basic", "username": "acme"}, []string{"password"}, func(r *http.Request, c string) bool {
 		u, p, ok := r.BasicAuth()
-		return ok && u == "acme" && p == canary
+		return ok && u == "acme" && p == c
 	}},
-	"a header": {map[string]any{"auth": "header"}, []string{"api_key"}, func(r *http.Request) bool { return r.Header.Get("X-Api-Key") == canary }},
+	"a header": {map[string]any{"auth": "header"}, []string{"api_key"}, func(r *http.Request, c string) bool { return r.Header.Get("X-Api-Key") == c }},
 	"a header of another name": {map[string]any{"auth": "header", "header_name": "Authorization"}, []string{"api_key"},
-		func(r *http.Request) bool { return r.Header.Get("Authorization") == canary }},
-	"the query": {map[string]any{"auth": "query", "query_name": "key"}, []string{"api_key"}, func(r *http.Request) bool {
-		return r.URL.Query().Get("key") == canary && r.URL.Query().Get("lang") == "en"
+		func(r *http.Request, c string) bool { return r.Header.Get("Authorization") == c }},
+	"the query": {map[string]any{"auth": "query", "query_name": "key"}, []string{"api_key"}, func(r *http.Request, c string) bool {
+		return r.URL.Query().Get("key") == c && r.URL.Query().Get("lang") == "en"
 	}},
 }
 
@@ -85,7 +86,7 @@ func TestEveryWayToAuthenticate(t *testing.T) {
 				if r.URL.Path != "/v1/deep/me" || r.Method != http.MethodGet || r.Header.Get("X-Mine") != "yes" {
 					t.Errorf("%s %s %v", r.Method, r.URL, r.Header)
 				}
-				if way.carries(r) {
+				if way.carries(r, canary) {
 					with.Add(1)
 					return
 				}
@@ -161,6 +162,14 @@ func TestTraps(t *testing.T) {
 			}, nil, "token"),
 		},
 		{
+			Name: "an API that leaves who has no credentials hanging",
+			Make: at(func(w http.ResponseWriter, r *http.Request) {
+				if r.Header.Get("Authorization") != "Bearer "+canary {
+					vendortest.Hang(w, r)
+				}
+			}, nil, "token"),
+		},
+		{
 			Name: "credentials without encryption", Doc: rfc + "http-uri-scheme", Step: "request", Status: providers.StepWarn, Code: providers.CodeUnencrypted,
 			Make: func(t *testing.T) (providers.Provider, providers.Input) {
 				s := vendortest.Serve(t, map[string]http.HandlerFunc{"GET /{$}": known})
@@ -175,6 +184,24 @@ func TestTraps(t *testing.T) {
 			Name: "a header of the transport's", Doc: rfc + "content-length", Step: "request", Status: providers.StepFail, Code: providers.CodeConfigIncomplete,
 			Make: at(known, map[string]any{"headers": map[string]any{"Content-Length": "0"}}, "token"),
 		},
+	}
+	for _, name := range slices.Sorted(maps.Keys(ways)) {
+		way := ways[name]
+		traps = append(traps, providertest.Trap{
+			Name: "a credential with every kind of quote, as " + name,
+			Make: func(t *testing.T) (providers.Provider, providers.Input) {
+				url, p := secured(t, func(w http.ResponseWriter, r *http.Request) {
+					if !way.carries(r, vendortest.OddSecret) {
+						w.WriteHeader(http.StatusUnauthorized)
+					}
+				})
+				in := input(url+"/?lang=en", way.params)
+				for _, secretName := range way.secrets {
+					in.Secrets[secretName] = secret.New(vendortest.OddSecret)
+				}
+				return p, in
+			},
+		})
 	}
 	for _, f := range vendortest.Faults() {
 		if f.Code == providers.CodeUnexpectedBody {

@@ -235,6 +235,26 @@ func TestTraps(t *testing.T) {
 			Make: trap(sends(vendortest.Answer(400, `{"message":"need at least one of 'text', 'html', 'amp-html' or 'template' parameters specified"}`)), nil, input(sender)),
 		},
 	}
+	traps = append(traps,
+		providertest.Trap{
+			Name: "a hang at the step send", Level: 3, Step: "send", Status: providers.StepFail, Code: providers.CodeTimeout,
+			Make: trap(sends(vendortest.Hang), nil, input(sender)),
+		},
+		providertest.Trap{
+			Name: "a wrong key while the other region hangs", Level: 1, Step: "authenticate", Status: providers.StepFail, Code: providers.CodeAuthFailed,
+			Make: trap(routes{routeDomain: noKey, routeSend: forbidden}, routes{routeDomain: vendortest.Hang, routeSend: vendortest.Hang}, input(nil)),
+		},
+		providertest.Trap{
+			Name: "a key with every kind of quote", Doc: docKeys,
+			Make: func(t *testing.T) (providers.Provider, providers.Input) {
+				pair := base64.StdEncoding.EncodeToString([]byte("api:" + vendortest.OddSecret))
+				s := vendortest.Serve(t, routes{routeDomain: vendortest.Wants(t, "Basic "+pair, active)})
+				in := input(nil)
+				in.Secrets["api_key"] = secret.New(vendortest.OddSecret)
+				return mailgun.New().Bind(vendortest.Runtime(t, map[string]string{"mailgun": s.URL})), in
+			},
+		},
+	)
 	traps = append(traps, vendortest.Traps("authenticate", "mailgun", nil, func(_ *testing.T, rt providers.Runtime) (providers.Provider, providers.Input) {
 		return mailgun.New().Bind(rt), input(nil)
 	})...)

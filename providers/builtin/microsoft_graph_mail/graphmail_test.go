@@ -175,6 +175,12 @@ func TestTraps(t *testing.T) {
 			Name: "nobody connected an account", Doc: docTokens, Step: "token", Status: providers.StepFail, Code: providers.CodeConsentMissing, Make: trap(nil, nil),
 		},
 	}
+	traps = append(traps,
+		providertest.Trap{
+			Name: "a hang at the step permission", Level: 2, Step: "permission", Status: providers.StepFail, Code: providers.CodeTimeout, Tokens: may,
+			Make: trap(routes{routeMe: ok, routeSend: vendortest.Hang}, nil),
+		},
+	)
 	traps = append(traps, vendortest.TokenTraps(docTokens, func() (providers.Provider, providers.Input) {
 		return graphmail.New(), input(nil)
 	})...)

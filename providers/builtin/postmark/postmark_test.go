@@ -120,6 +120,24 @@ func TestTraps(t *testing.T) {
 			Make: trap(streams(200, `{"ID":"inbound","MessageStreamType":"Inbound","ArchivedAt":null}`), stream),
 		},
 	}
+	traps = append(traps,
+		providertest.Trap{
+			Name: "a hang at the step stream", Level: 2, Step: "stream", Status: providers.StepFail, Code: providers.CodeTimeout,
+			Make: trap(routes{routeServer: ok, routeStream: vendortest.Hang}, stream),
+		},
+		providertest.Trap{
+			Name: "a token with every kind of quote", Doc: docServer,
+			Make: func(t *testing.T) (providers.Provider, providers.Input) {
+				s := vendortest.Serve(t, routes{routeServer: func(w http.ResponseWriter, r *http.Request) {
+					if got := r.Header.Get("X-Postmark-Server-Token"); got != vendortest.OddSecret {
+						t.Errorf("the token arrives as %q", got)
+					}
+					ok(w, r)
+				}})
+				return bind(vendortest.Runtime(t, map[string]string{"postmark": s.URL})), providers.Input{Secrets: secret.Map{"server_token": secret.New(vendortest.OddSecret)}}
+			},
+		},
+	)
 	traps = append(traps, vendortest.Traps("authenticate", "postmark", nil, func(_ *testing.T, rt providers.Runtime) (providers.Provider, providers.Input) {
 		return bind(rt), input(nil)
 	})...)

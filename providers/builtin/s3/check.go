@@ -281,6 +281,9 @@ func (k *check) judge(a answer) providers.Outcome {
 	case "QuotaExceeded", "XMinioStorageFull":
 		return providers.Failed(providers.CodeQuotaExceeded, "")
 	}
+	if o, wants := providers.WantsTLS(a.status, a.content); wants && strings.HasPrefix(k.endpoint, "http://") {
+		return o
+	}
 	switch {
 	case a.status == http.StatusOK && a.root == "ListBucketResult":
 		return providers.Good()

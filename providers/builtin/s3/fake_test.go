@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"crypto/tls"
 	"encoding/hex"
+	"encoding/xml"
 	"fmt"
 	"io"
 	"maps"
@@ -52,13 +53,18 @@ var shared struct {
 	authority *testenv.Authority
 }
 
-// names is the resolver of the tests.
+// names is the resolver of the tests. A name with several addresses, by comma, has
+// the first at the first look-up and the last from then on.
 type names map[string]string
 
 func (n names) LookupNetIP(_ context.Context, _, host string) ([]netip.Addr, error) {
-	a, known := n[strings.TrimSuffix(host, ".")]
+	host = strings.TrimSuffix(host, ".")
+	a, known := n[host]
 	if !known {
 		return nil, &net.DNSError{Err: "no such host", Name: host, IsNotFound: true}
+	}
+	if first, later, changes := strings.Cut(a, ","); changes {
+		a, n[host] = first, later
 	}
 	return []netip.Addr{netip.MustParseAddr(a)}, nil
 }
@@ -329,9 +335,19 @@ func newBucket(t *testing.T) string {
 // newUser makes a user who may do the actions in the bucket and nothing else.
 func newUser(t *testing.T, bucket string, actions ...string) secret.Map {
 	t.Helper()
+	return userWith(t, "canary-user-secret", bucket, actions...)
+}
+
+// userWith is newUser with this secret key.
+func userWith(t *testing.T, key, bucket string, actions ...string) secret.Map {
+	t.Helper()
 	server := testenv.S3(t)
-	id, key := fmt.Sprintf("user-%d", time.Now().UnixNano()), "canary-user-secret"
-	body := fmt.Sprintf("<Account><Access>%s</Access><Secret>%s</Secret><Role>user</Role></Account>", id, key)
+	id := fmt.Sprintf("user-%d", time.Now().UnixNano())
+	var escaped strings.Builder
+	if err := xml.EscapeText(&escaped, []byte(key)); err != nil {
+		t.Fatal(err)
+	}
+	body := fmt.Sprintf("<Account><Access>%s</Access><Secret>%s</Secret><Role>user</Role></Account>", id, &escaped)
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodPatch, server.Endpoint+"/create-user", strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -17,6 +18,7 @@ import (
 	"github.com/patchbay-dev/patchbay/internal/secret"
 	"github.com/patchbay-dev/patchbay/internal/testenv"
 	"github.com/patchbay-dev/patchbay/providers"
+	"github.com/patchbay-dev/patchbay/providers/builtin/internal/vendortest"
 	"github.com/patchbay-dev/patchbay/providers/builtin/s3"
 	"github.com/patchbay-dev/patchbay/providers/providertest"
 )
@@ -73,6 +75,13 @@ func deadEnd(serve func(net.Conn)) maker {
 	}
 }
 
+// secureDeadEnd is deadEnd where TLS is expected.
+func secureDeadEnd(serve func(net.Conn)) maker {
+	return func(t *testing.T) (providers.Provider, providers.Input) {
+		return bound(runtime(t, "", nil)), input(map[string]any{"endpoint": "https://" + listener(t, serve)}, nil)
+	}
+}
+
 func certified(c func(t *testing.T) tls.Certificate) maker {
 	return func(t *testing.T) (providers.Provider, providers.Input) {
 		cert := c(t)
@@ -116,6 +125,9 @@ func TestTraps(t *testing.T) {
 		}), Step: "bucket", Status: fail, Code: providers.CodeSignatureMismatch},
 		{Name: "a wrong region", Doc: errorsDoc, Make: versity(func(_ *testing.T, in *providers.Input) { in.Params["region"] = "eu-west-9" }),
 			Step: "bucket", Status: fail, Code: providers.CodeWrongRegion, Fix: region("us-east-1")},
+		{Name: "a secret access key with every kind of quote", Doc: errorsDoc, Make: versity(func(t *testing.T, in *providers.Input) {
+			in.Secrets = userWith(t, vendortest.OddSecret, in.Params["bucket"].(string), "s3:ListBucket")
+		})},
 		{Name: "a bucket that doesn't exist", Doc: errorsDoc, Make: versity(func(_ *testing.T, in *providers.Input) { in.Params["bucket"] = "acme-nothing-here" }),
 			Step: "bucket", Status: fail, Code: providers.CodeBucketNotFound},
 		{Name: "a key without any permission", Doc: errorsDoc, Make: versity(func(t *testing.T, in *providers.Input) {
@@ -162,6 +174,12 @@ func TestTraps(t *testing.T) {
 			return bound(providers.Runtime{DialContext: d.DialContext, Transport: d.Transport()}),
 				input(map[string]any{"endpoint": "http://127.0.0.1:9000"}, nil)
 		}, Step: "connect", Status: fail, Code: providers.CodeEgressDenied},
+		{Name: "a host name that leads inside from the second look-up on, and a store that is down", Make: func(t *testing.T) (providers.Provider, providers.Input) {
+			const rebinds = "rebinds.acme.example"
+			c := authority(t).Issue(t, rebinds)
+			f := &fake{cert: &c, head: bare(503), list: says(503, "ServiceUnavailable", "")}
+			return bound(runtime(t, f.start(t), names{rebinds: loopback + ",10.1.2.3"})), input(map[string]any{"endpoint": "https://" + rebinds, "path_style": true}, nil)
+		}, Step: "bucket", Status: fail, Code: providers.CodeVendorError},
 		{Name: "an access point of Amazon at another store", Doc: hostingDoc, Make: compatible(everything, map[string]any{"bucket": "arn:aws:s3:us-east-1:123456789012:accesspoint/acme"}),
 			Step: "connect", Status: fail, Code: providers.CodeConfigIncomplete},
 		{Name: "a wrong port", Make: func(t *testing.T) (providers.Provider, providers.Input) {
@@ -199,6 +217,24 @@ func TestTraps(t *testing.T) {
 		{Name: "https where http is spoken", Make: func(t *testing.T) (providers.Provider, providers.Input) {
 			return bound(runtime(t, "", nil)), input(map[string]any{"endpoint": fmt.Sprintf("https://127.0.0.1:%d", testenv.S3(t).Port)}, administrator(t))
 		}, Step: "connect", Status: fail, Code: providers.CodeTLSWrongMode},
+		{Name: "http where https is spoken", Make: func(t *testing.T) (providers.Provider, providers.Input) {
+			nginx := httptest.NewServer(vendortest.Answer(400, vendortest.PlainToTLS))
+			t.Cleanup(nginx.Close)
+			return bound(runtime(t, "", nil)), input(map[string]any{"endpoint": nginx.URL, "path_style": true}, nil)
+		}, Step: "bucket", Status: fail, Code: providers.CodeTLSWrongMode},
+		{Name: "a self-signed certificate that the operator trusts", Make: func(t *testing.T) (providers.Provider, providers.Input) {
+			c, roots := testenv.SelfSigned(t, host)
+			rt := runtime(t, (&fake{cert: &c}).start(t), nil)
+			rt.Roots = roots
+			rt.Transport.(*http.Transport).TLSClientConfig.RootCAs = roots
+			return bound(rt), input(map[string]any{"endpoint": "https://" + host, "path_style": true}, nil)
+		}},
+		{Name: "a TLS handshake that nobody answers", Make: secureDeadEnd(func(c net.Conn) { _, _ = io.Copy(io.Discard, c) }),
+			Step: "connect", Status: fail, Code: providers.CodeTimeout},
+		{Name: "binary noise where TLS is expected", Make: secureDeadEnd(func(c net.Conn) {
+			_, _ = io.WriteString(c, "\x00\x8f\x13\xff\n\x01\xfe\x00\x00\r\n\r\n")
+			_, _ = io.Copy(io.Discard, c)
+		}), Step: "connect", Status: fail, Code: providers.CodeTLSWrongMode},
 
 		// What Amazon answers.
 		{Name: "a bucket of Amazon that works", Doc: headDoc, Level: 3, Make: amazon(everything, region("us-east-1"))},

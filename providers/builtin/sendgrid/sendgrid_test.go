@@ -204,6 +204,20 @@ func TestTraps(t *testing.T) {
 			Make: trap(sends(vendortest.Answer(202, "")), nil, input(from)),
 		},
 	}
+	traps = append(traps,
+		providertest.Trap{
+			Name: "a hang at the step send", Level: 3, Step: "send", Status: providers.StepFail, Code: providers.CodeTimeout,
+			Make: trap(sends(vendortest.Hang), nil, input(from)),
+		},
+		providertest.Trap{
+			Name: "a key with every kind of quote", Doc: docKeys, Step: "key", Status: providers.StepWarn, Code: providers.CodeKeyMalformed,
+			Make: func(t *testing.T) (providers.Provider, providers.Input) {
+				s := vendortest.Serve(t, routes{routeScopes: vendortest.Wants(t, "Bearer "+vendortest.OddSecret, ok)})
+				p := sendgrid.New().Bind(vendortest.Runtime(t, map[string]string{"sendgrid": s.URL}))
+				return p, providers.Input{Secrets: secret.Map{"api_key": secret.New(vendortest.OddSecret)}}
+			},
+		},
+	)
 	traps = append(traps, vendortest.Traps("authenticate", "sendgrid", nil, func(_ *testing.T, rt providers.Runtime) (providers.Provider, providers.Input) {
 		return sendgrid.New().Bind(rt), input(nil)
 	})...)

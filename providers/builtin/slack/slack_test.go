@@ -94,6 +94,16 @@ func TestTraps(t *testing.T) {
 			Make: trap(vendortest.Answer(200, bot)),
 		},
 	}
+	traps = append(traps,
+		providertest.Trap{
+			Name: "a token with every kind of quote", Doc: docTokens,
+			Make: func(t *testing.T) (providers.Provider, providers.Input) {
+				const odd = "xoxb-" + vendortest.OddSecret
+				s := vendortest.Serve(t, map[string]http.HandlerFunc{route: vendortest.Wants(t, "Bearer "+odd, vendortest.Answer(200, bot))})
+				return bind(vendortest.Runtime(t, map[string]string{"slack": s.URL})), providers.Input{Secrets: secret.Map{"bot_token": secret.New(odd)}}
+			},
+		},
+	)
 	traps = append(traps, vendortest.Traps("authenticate", "slack", nil, func(_ *testing.T, rt providers.Runtime) (providers.Provider, providers.Input) {
 		return bind(rt), input(nil)
 	})...)

@@ -47,13 +47,17 @@ var shared struct {
 	authority *testenv.Authority
 }
 
-// names is the resolver of the tests.
+// names is the resolver of the tests. A name with several addresses, by comma, has
+// the first at the first look-up and the last from then on.
 type names map[string]string
 
 func (n names) LookupNetIP(_ context.Context, _, host string) ([]netip.Addr, error) {
 	a, known := n[strings.TrimSuffix(host, ".")]
 	if !known {
 		return nil, &net.DNSError{Err: "no such host", Name: host, IsNotFound: true}
+	}
+	if first, later, changes := strings.Cut(a, ","); changes {
+		a, n[strings.TrimSuffix(host, ".")] = first, later
 	}
 	return []netip.Addr{netip.MustParseAddr(a)}, nil
 }
@@ -65,6 +69,7 @@ func runtime(t *testing.T, ports map[string]string) providers.Runtime {
 	d, err := egress.New(egress.Config{AnyLoopback: true, Resolver: names{
 		host: "127.0.0.1", "localhost": "127.0.0.1", "other.acme.example": "127.0.0.1",
 		"inside.acme.example": "10.1.2.3", "metadata.acme.example": "169.254.169.254",
+		"rebinds.acme.example": "127.0.0.1,10.1.2.3",
 	}})
 	if err != nil {
 		t.Fatal(err)

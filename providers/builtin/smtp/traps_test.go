@@ -111,6 +111,11 @@ func TestTraps(t *testing.T) {
 			Step: "connect", Status: fail, Code: providers.CodeEgressDenied},
 		{Name: "a host that is a metadata service", Make: against(greeting(""), map[string]any{"host": "metadata.acme.example"}),
 			Step: "connect", Status: fail, Code: providers.CodeEgressDenied},
+		ok("a host name that leads inside from the second look-up on", "", 1, func(t *testing.T) (providers.Provider, providers.Input) {
+			const rebinds = "rebinds.acme.example"
+			c := authority(t).Issue(t, rebinds)
+			return bound(runtime(t, nil)), input((&fake{cert: &c}).start(t), map[string]any{"host": rebinds})
+		}),
 		{Name: "a wrong port", Make: func(t *testing.T) (providers.Provider, providers.Input) {
 			return bound(runtime(t, nil)), input(testenv.FreePort(t), nil)
 		}, Step: "connect", Status: fail, Code: providers.CodeConnectionRefused},

@@ -163,6 +163,22 @@ func TestTraps(t *testing.T) {
 			Make: trap(services(404, notFound), withToken(sid)),
 		},
 	}
+	traps = append(traps,
+		providertest.Trap{
+			Name: "a hang at the step sender", Level: 2, Step: "sender", Status: providers.StepFail, Code: providers.CodeTimeout,
+			Make: trap(routes{routeAccount: ok, routeNumbers: vendortest.Hang}, withToken(from)),
+		},
+		providertest.Trap{
+			Name: "an auth token with every kind of quote", Doc: docAccount,
+			Make: func(t *testing.T) (providers.Provider, providers.Input) {
+				pair := base64.StdEncoding.EncodeToString([]byte(account + ":" + vendortest.OddSecret))
+				s := vendortest.Serve(t, routes{routeAccount: vendortest.Wants(t, "Basic "+pair, ok)})
+				in := withToken(nil)
+				in.Secrets["auth_token"] = secret.New(vendortest.OddSecret)
+				return bind(vendortest.Runtime(t, map[string]string{"twilio": s.URL})), in
+			},
+		},
+	)
 	traps = append(traps, vendortest.Traps("authenticate", "twilio", nil, func(_ *testing.T, rt providers.Runtime) (providers.Provider, providers.Input) {
 		return bind(rt), withToken(nil)
 	})...)

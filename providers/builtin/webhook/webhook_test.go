@@ -234,6 +234,24 @@ func TestTraps(t *testing.T) {
 			},
 		},
 	}
+	traps = append(traps, providertest.Trap{
+		Name: "secrets with every kind of quote", Doc: doc, Level: 3,
+		Make: func(t *testing.T) (providers.Provider, providers.Input) {
+			r := receive(t, func(w http.ResponseWriter, req *http.Request) {
+				body, err := io.ReadAll(req.Body)
+				if err != nil {
+					t.Error(err)
+				}
+				m := hmac.New(sha256.New, []byte(vendortest.OddSecret))
+				m.Write([]byte(req.Header.Get("Webhook-Id") + "." + req.Header.Get("Webhook-Timestamp") + "." + string(body)))
+				want := "v1," + base64.StdEncoding.EncodeToString(m.Sum(nil))
+				if req.Header.Get("Webhook-Signature") != want || req.Header.Get("Authorization") != vendortest.OddSecret {
+					w.WriteHeader(http.StatusUnauthorized)
+				}
+			})
+			return bind(r.rt), input(r.URL, nil, secret.Map{"signing_secret": secret.New(vendortest.OddSecret), "authorization": secret.New(vendortest.OddSecret)})
+		},
+	})
 	// What shows before anything is asked is found by every level, the rest by an
 	// event that is sent.
 	for _, f := range vendortest.Faults() {

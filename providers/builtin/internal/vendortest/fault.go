@@ -38,6 +38,11 @@ type Fault struct {
 // connections come before the one that asks.
 const Rebinding = "a host name that leads inside from the second look-up on"
 
+// PlainToTLS is what nginx answers, with status 400, to a request without TLS at a
+// port with it.
+const PlainToTLS = "<html><head><title>400 The plain HTTP request was sent to HTTPS port</title></head>" +
+	"<body><center><h1>400 Bad Request</h1></center><center>The plain HTTP request was sent to HTTPS port</center><hr><center>nginx</center></body></html>"
+
 const (
 	// rfc is the section of HTTP Semantics that a status is defined in.
 	rfc = "https://www.rfc-editor.org/rfc/rfc9110#name-"
@@ -79,7 +84,7 @@ func Faults() []Fault {
 		{"a connection that is dropped", "", providers.CodeConnectionReset, !early, dropped},
 		{"something that is not HTTP", "", providers.CodeProtocolError, !early, hang("SSH-2.0-OpenSSH_9.6\r\n\r\n")},
 		{"binary noise", "", providers.CodeProtocolError, !early, hang(noise)},
-		{"plain HTTP where TLS is spoken", rfc + "400-bad-request", providers.CodeTLSWrongMode, !early, plain},
+		{"plain HTTP where TLS is spoken", "https://nginx.org/en/docs/http/ngx_http_ssl_module.html#errors", providers.CodeTLSWrongMode, !early, answers(Answer(400, PlainToTLS))},
 		{"nobody listening", "", providers.CodeConnectionRefused, early, refused},
 		{"a connection that nobody accepts", "", providers.CodeTimeout, early, unaccepted},
 		{"TLS where plain HTTP is spoken", "https://www.rfc-editor.org/rfc/rfc8446#section-5.1", providers.CodeTLSWrongMode, early,
@@ -312,11 +317,6 @@ func encrypted(with func(t *testing.T) (tls.Certificate, *x509.CertPool)) func(*
 			w.WriteHeader(http.StatusInternalServerError)
 		}))), roots)
 	}
-}
-
-// plain is a vendor with TLS that is met without.
-func plain(t *testing.T, kind providers.Kind) providers.Runtime {
-	return at(t, kind, strings.Replace(secure(t, authority(t).Issue(t, loopback), Answer(200, "{}")), "https://", "http://", 1))
 }
 
 // headers sends 1 GB of header lines, or as much of it as the other side takes.

@@ -98,6 +98,13 @@ func Wants(t testing.TB, authorization string, h http.HandlerFunc) http.HandlerF
 	}
 }
 
+// OddSecret has what shells, JSON, URLs, templates and HTML give a meaning to. It
+// has to reach the vendor as it is.
+const OddSecret = `'single' "double" ` + "`back`" + ` back\slash $HOME ${x} %d %2F {{x}} <b> &amp; a+b ümläut-密码`
+
+// Hang is a handler that never answers.
+func Hang(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
+
 // Runtime is a process whose only way out is the real egress policy with
 // loopback allowed, and whose operator has set these endpoints.
 func Runtime(t testing.TB, endpoints map[string]string) providers.Runtime {
