@@ -1,6 +1,9 @@
 package builtin
 
 import (
+	"slices"
+	"sync"
+
 	"github.com/patchbay-dev/patchbay/providers"
 	"github.com/patchbay-dev/patchbay/providers/builtin/gdrive"
 	"github.com/patchbay-dev/patchbay/providers/builtin/gmail"
@@ -16,8 +19,13 @@ import (
 	"github.com/patchbay-dev/patchbay/providers/builtin/webhook"
 )
 
-// Providers returns the built-in providers, by kind.
-func Providers() []providers.Provider {
+// Providers returns the built-in providers, by kind. The slice is the caller's; the
+// providers are the same each time, and unbound: Bind returns others.
+func Providers() []providers.Provider { return slices.Clone(all()) }
+
+// all makes them once per process: half of them are files that have to be read and
+// checked, which takes milliseconds, and a command asks twice.
+var all = sync.OnceValue(func() []providers.Provider {
 	return []providers.Provider{
 		gmail.New(),
 		gdrive.New(),
@@ -32,13 +40,12 @@ func Providers() []providers.Provider {
 		twilio.New(),
 		webhook.New(),
 	}
-}
+})
 
 // Registry returns the built-in kinds together with those that the program's
 // packages gave to providers.Register, and more (declared ones). Nothing is
 // bound yet: see [providers.Registry.Bind]. Errors: see providers.NewRegistry; a
 // custom kind may not take a built-in one's name.
 func Registry(more ...providers.Provider) (*providers.Registry, error) {
-	all := append(Providers(), providers.Registered()...)
-	return providers.NewRegistry(append(all, more...)...)
+	return providers.NewRegistry(slices.Concat(all(), providers.Registered(), more)...)
 }

@@ -59,3 +59,19 @@ func TestRegistry(t *testing.T) {
 		}
 	}
 }
+
+// A command asks for the kinds twice where a folder of declared ones is set, and
+// reading the files takes milliseconds.
+func TestKindsAreMadeOnce(t *testing.T) {
+	t.Parallel()
+	first, second := builtin.Providers(), builtin.Providers()
+	for i := range first {
+		if first[i].Schema() != second[i].Schema() {
+			t.Errorf("%s is made anew", first[i].Schema().Kind)
+		}
+	}
+	first[0] = nil
+	if builtin.Providers()[0] == nil {
+		t.Error("the list is shared with its callers")
+	}
+}
