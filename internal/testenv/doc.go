@@ -7,6 +7,9 @@
 // test. A private one (NewPostgres, NewRedis, NewVault) belongs to one test,
 // which may kill, stop, freeze and restart it on the same port and data.
 //
+// What has to happen within a time is measured by a Stopwatch, which leaves out
+// what a busy machine took from the test itself.
+//
 // A package that uses it should have
 //
 //	func TestMain(m *testing.M) { testenv.Main(m) }
