@@ -27,7 +27,7 @@ func next(t *testing.T, sub resolver.Subscription) (resolver.Event, error) {
 	select {
 	case out := <-got:
 		return out.ev, out.err
-	case <-time.After(5 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("nothing was received")
 		return resolver.Event{}, nil
 	}
@@ -122,7 +122,7 @@ func TestLostConnectionEndsTheSubscription(t *testing.T) {
 		}},
 		{"a ping finds out first, and the library subscribes again", func(t *testing.T, s *testenv.RedisServer, _ *Client, sub resolver.Subscription) {
 			command(t, s, "CLIENT", "KILL", "TYPE", "pubsub")
-			wait(t, "subscribed again", 5*time.Second, func() bool {
+			wait(t, "subscribed again", patience, func() bool {
 				_ = sub.Ping(t.Context())
 				list, _ := command(t, s, "CLIENT", "LIST", "TYPE", "pubsub").(string)
 				return list != ""
@@ -161,7 +161,7 @@ func TestCloseEndsReceive(t *testing.T) {
 		if err == nil {
 			t.Error("received from a closed subscription")
 		}
-	case <-time.After(5 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("Receive did not end")
 	}
 }
@@ -175,7 +175,7 @@ func TestChangeReachesSidecars(t *testing.T) {
 	background(t, relay.Run)
 	first, second := sidecar(t, w, c), sidecar(t, w, open(t, s, func(o *Options) { o.Prefix = c.prefix }))
 	connected := func() bool { return first.Connected() && second.Connected() }
-	wait(t, "connected", 10*time.Second, connected)
+	wait(t, "connected", patience, connected)
 
 	if b, a := bucketOf(t, first); b != "one" || a.Source != resolver.FromDatabase {
 		t.Fatalf("%q from %s", b, a.Source)
@@ -188,27 +188,27 @@ func TestChangeReachesSidecars(t *testing.T) {
 	}
 	w.change("two")
 	for _, r := range []*resolver.Resolver{first, second} {
-		wait(t, "the change arrives", 5*time.Second, func() bool { b, _ := bucketOf(t, r); return b == "two" })
+		wait(t, "the change arrives", patience, func() bool { b, _ := bucketOf(t, r); return b == "two" })
 	}
 
 	// Frozen: nobody is connected any more, and answers go on.
 	s.Pause()
-	wait(t, "not connected to a frozen Redis", 5*time.Second, func() bool { return !first.Connected() && !second.Connected() })
+	wait(t, "not connected to a frozen Redis", patience, func() bool { return !first.Connected() && !second.Connected() })
 	if b, _ := bucketOf(t, first); b != "two" {
 		t.Errorf("%q", b)
 	}
 	s.Resume()
-	wait(t, "connected again", 10*time.Second, connected)
+	wait(t, "connected again", patience, connected)
 
 	// Killed, with everything that was in it: the relay sends again what a
 	// restarted server can't know.
 	s.Kill()
 	w.change("three")
-	wait(t, "not connected to nothing", 5*time.Second, func() bool { return !first.Connected() })
+	wait(t, "not connected to nothing", patience, func() bool { return !first.Connected() })
 	s.Start(t)
-	wait(t, "connected to the new server", 10*time.Second, connected)
+	wait(t, "connected to the new server", patience, connected)
 	for _, r := range []*resolver.Resolver{first, second} {
-		wait(t, "the change arrives", 5*time.Second, func() bool { b, _ := bucketOf(t, r); return b == "three" })
+		wait(t, "the change arrives", patience, func() bool { b, _ := bucketOf(t, r); return b == "three" })
 	}
 	if relay.Replayed.Load() == 0 {
 		t.Error("nothing was sent again")
@@ -237,7 +237,7 @@ func TestNoSecretInRedis(t *testing.T) {
 		t.Fatal("the answer lacks its secret")
 	}
 	w.change("three")
-	wait(t, "messages and heartbeats", 5*time.Second, func() bool { return relay.Sent.Load() == 2 && relay.Beats.Load() > 0 })
+	wait(t, "messages and heartbeats", patience, func() bool { return relay.Sent.Load() == 2 && relay.Beats.Load() > 0 })
 	bucketOf(t, r)
 	for range 3 {
 		m, err := listener.ReceiveMessage(t.Context())

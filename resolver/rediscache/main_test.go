@@ -54,6 +54,10 @@ func command(t *testing.T, s *testenv.RedisServer, args ...string) any {
 	return got
 }
 
+// patience bounds most waits: far above what anything takes on a busy machine,
+// and far below the minute after which an answer is read anew without a word.
+const patience = 15 * time.Second
+
 // wait polls until ok holds.
 func wait(t *testing.T, what string, limit time.Duration, ok func() bool) {
 	t.Helper()

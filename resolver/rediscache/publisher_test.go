@@ -73,7 +73,7 @@ func TestHeartbeatOnlyWhileTheCheckHolds(t *testing.T) {
 		{"the server restarted", func(t *testing.T, s *testenv.RedisServer, c *Client, _ *resolver.Standing) {
 			s.Kill()
 			s.Start(t)
-			wait(t, "it answers", 5*time.Second, func() bool { return c.Ping(t.Context()) == nil })
+			wait(t, "it answers", patience, func() bool { return c.Ping(t.Context()) == nil })
 		}, time.Minute, false},
 		{"the keys were flushed", func(t *testing.T, s *testenv.RedisServer, _ *Client, _ *resolver.Standing) {
 			command(t, s, "FLUSHALL")
@@ -133,7 +133,7 @@ func TestRestartChangesIdentity(t *testing.T) {
 	}
 	s.Start(t)
 	var after resolver.Standing
-	wait(t, "it answers", 5*time.Second, func() bool { after, err = p.State(t.Context()); return err == nil })
+	wait(t, "it answers", patience, func() bool { after, err = p.State(t.Context()); return err == nil })
 	if before.Identity == after.Identity {
 		t.Errorf("the identity stayed %s", after.Identity)
 	}

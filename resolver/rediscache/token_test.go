@@ -47,7 +47,7 @@ func TestTokens(t *testing.T) {
 	if mine, err := c.ClaimToken(ctx, acme, "soon", 30*time.Millisecond); !mine || err != nil {
 		t.Fatal(mine, err)
 	}
-	wait(t, "what has ended is gone", 5*time.Second, func() bool {
+	wait(t, "what has ended is gone", patience, func() bool {
 		return !slices.ContainsFunc(allKeys(t, s), func(k string) bool { return strings.HasSuffix(k, ":short") || strings.HasSuffix(k, ":soon") })
 	})
 	s.Stop()

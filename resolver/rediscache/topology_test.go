@@ -208,7 +208,7 @@ func TestSentinelFailover(t *testing.T) {
 	})
 	listed("after the failover", sentinel, master.Addr, replica.Addr)
 	var after resolver.Standing
-	wait(t, "the publisher has found it", 10*time.Second, func() bool { after, err = p.State(t.Context()); return err == nil })
+	wait(t, "the publisher has found it", patience, func() bool { after, err = p.State(t.Context()); return err == nil })
 	if after.Identity == before.Identity {
 		t.Error("a failover left the identity as it was")
 	}
