@@ -1,6 +1,3 @@
-// Command sidecar is Patchbay with one more kind compiled in: its package
-// registers itself, as a database/sql driver does. Everything else, commands,
-// config and data files, is Patchbay's own.
 package main
 
 import (

@@ -1,8 +1,3 @@
-// Package syslog is the kind syslog: log messages to a tenant's own collector,
-// over TCP with or without TLS (RFC 5424, 5425, 6587).
-//
-// It shows what a kind in a module of its own looks like. It imports package
-// providers and nothing else of Patchbay.
 package syslog
 
 import (
