@@ -10,6 +10,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"reflect"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -44,12 +46,7 @@ func TestTheGoKindOfTheGuide(t *testing.T) {
 // Its module has tests of its own, which show the suite used from outside.
 func TestTheGoKindPassesItsOwnTests(t *testing.T) {
 	t.Parallel()
-	inputs(t)
-	cmd := exec.CommandContext(t.Context(), "go", "test", "./...")
-	cmd.Dir = "gokind"
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Errorf("%v\n%s", err, out)
-	}
+	command(t, "gokind", "go", "test", "./...")
 }
 
 // The guide's YAML kind, from its own folder.
@@ -147,42 +144,94 @@ func inputs(t *testing.T) {
 	}
 }
 
-// What the guide shows is what is here: a reader copies it.
-func TestTheGuideShowsTheExamples(t *testing.T) {
+// A reader has the guide and nothing else: what is made of its files by its
+// commands, in an empty folder, works, and is what the examples are.
+func TestTheGuideFollowedByCopyAndPaste(t *testing.T) {
 	t.Parallel()
-	guide := read(t, "../docs/provider-guide.md")
-	kinds := 0
-	for _, block := range blocks(guide, "yaml") {
-		kinds++
-		p, problems := httpkind.Parse("guide.yaml", []byte(block))
-		if p == nil {
-			t.Error(problems)
+	yamlPart, goPart, found := strings.Cut(read(t, "../docs/provider-guide.md"), "\n## A kind in Go\n")
+	if !found {
+		t.Fatal("the guide has no part for Go")
+	}
+	t.Run("a kind in YAML", func(t *testing.T) {
+		t.Parallel()
+		dir := t.TempDir()
+		files := unpack(t, yamlPart, dir)
+		if !slices.Equal(files, []string{"connector.xml", "kinds/ntfy.yaml"}) {
+			t.Errorf("the guide has the files %v", files)
 		}
-	}
-	if kinds != 1 {
-		t.Errorf("%d kinds in the guide", kinds)
-	}
-	for _, block := range blocks(guide, "xml") {
-		if !strings.Contains(spaceless(read(t, "kinds/connector.xml")), spaceless(block)) {
-			t.Errorf("the record is not that of kinds/connector.xml:\n%s", block)
+		if read(t, filepath.Join(dir, "connector.xml")) != read(t, "kinds/connector.xml") {
+			t.Error("connector.xml is not that of the examples")
 		}
+		sidecar := build(t, "..", "./cmd/sidecar")
+		env := []string{"PATCHBAY_PROVIDERS_DECLARED_DIR=kinds", "NTFY_TOKEN=canary-token"}
+		got := resolve(t, sidecar, dir, "messaging", env)
+		want := map[string]any{"base_url": "https://ntfy.acme.example", "topic": "acme-alerts", "access_token": "canary-token"}
+		if !reflect.DeepEqual(got.Config, want) {
+			t.Errorf("got %v, want %v", got.Config, want)
+		}
+	})
+	t.Run("a kind in Go", func(t *testing.T) {
+		t.Parallel()
+		dir := t.TempDir()
+		files := unpack(t, goPart, dir)
+		if !slices.Equal(files, []string{"connector.xml", "go.mod", "main.go", "syslog/schema.go", "syslog/suite_test.go", "syslog/syslog.go"}) {
+			t.Errorf("the guide has the files %v", files)
+		}
+		for _, file := range files {
+			if file != "go.mod" && read(t, filepath.Join(dir, file)) != read(t, filepath.Join("gokind", file)) {
+				t.Errorf("%s is not that of the example", file)
+			}
+		}
+		// The reader puts a clone's path there. What go mod tidy would look up is in the
+		// example's go.sum, so that no test needs a network.
+		clone, err := filepath.Abs("..")
+		if err != nil {
+			t.Fatal(err)
+		}
+		module := strings.Replace(read(t, filepath.Join(dir, "go.mod")), "=> ../..", "=> "+clone, 1)
+		write(t, filepath.Join(dir, "go.mod"), module)
+		write(t, filepath.Join(dir, "go.sum"), read(t, "gokind/go.sum"))
+		command(t, dir, "go", "build", "-mod=mod", "-o", "sidecar", ".")
+		command(t, dir, "go", "test", "-mod=mod", "./...")
+		got := resolve(t, filepath.Join(dir, "sidecar"), dir, "logging", []string{"SYSLOG_TOKEN=canary-token"})
+		if got.Connector.Kind != "syslog" || got.Config["token"] != "canary-token" {
+			t.Errorf("got %+v", got)
+		}
+	})
+}
+
+// unpack writes the files that a part of the guide shows into a folder, and lists
+// them. A file is a code block under its name: "`syslog/schema.go`:".
+func unpack(t *testing.T, part, dir string) (files []string) {
+	t.Helper()
+	for _, m := range regexp.MustCompile("(?ms)^`([a-z_./]+)`:\n\n```[a-z]*\n(.*?)^```$").FindAllStringSubmatch(part, -1) {
+		files = append(files, m[1])
+		write(t, filepath.Join(dir, filepath.FromSlash(m[1])), m[2])
 	}
-	_, program, _ := strings.Cut(read(t, "gokind/main.go"), "package main")
-	if !strings.Contains(guide, "```go\npackage main"+program+"```") {
-		t.Error("the program is not gokind/main.go")
+	slices.Sort(files)
+	return files
+}
+
+func write(t *testing.T, file, text string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
 	}
 }
 
-// blocks are the code blocks of a language.
-func blocks(markdown, language string) (found []string) {
-	for _, rest := range strings.Split(markdown, "\n```"+language+"\n")[1:] {
-		block, _, _ := strings.Cut(rest, "\n```")
-		found = append(found, block+"\n")
+// command runs a command of the guide in a folder.
+func command(t *testing.T, dir, name string, args ...string) {
+	t.Helper()
+	inputs(t)
+	cmd := exec.CommandContext(t.Context(), name, args...)
+	cmd.Dir = dir
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
 	}
-	return found
 }
-
-func spaceless(s string) string { return strings.Join(strings.Fields(s), " ") }
 
 func read(t *testing.T, file string) string {
 	t.Helper()
@@ -193,16 +242,12 @@ func read(t *testing.T, file string) string {
 	return string(b)
 }
 
-// build builds a main package from its folder, as its reader would.
+// build builds a main package from its folder, as its reader would. Where go.mod is
+// out of date: go mod tidy there.
 func build(t *testing.T, dir, pkg string) string {
 	t.Helper()
-	inputs(t)
 	file := filepath.Join(t.TempDir(), "sidecar")
-	cmd := exec.CommandContext(t.Context(), "go", "build", "-o", file, pkg)
-	cmd.Dir = dir
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("go build in %s: %v (where go.mod is out of date: go mod tidy there)\n%s", dir, err, out)
-	}
+	command(t, dir, "go", "build", "-o", file, pkg)
 	return file
 }
 

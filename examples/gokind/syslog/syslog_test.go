@@ -13,30 +13,6 @@ import (
 	"github.com/patchbay-dev/patchbay/providers/providertest"
 )
 
-const token = `canary-"]\token`
-
-func input(params map[string]any) providers.Input {
-	if params["host"] == nil {
-		params["host"] = "logs.acme.example"
-	}
-	return providers.Input{Params: params, Secrets: providers.Secrets{"token": providers.NewSecret(token)}}
-}
-
-// The suite that every provider passes.
-func TestSuite(t *testing.T) {
-	t.Parallel()
-	providertest.Run(t, New(), providertest.Cases{
-		Minimal: providers.Input{Params: map[string]any{"host": "logs.acme.example"}},
-		Full:    input(map[string]any{"port": int64(601), "tls": false, "app_name": "billing"}),
-		Bad: map[string]providertest.Bad{
-			"a URL for a host":   {Input: input(map[string]any{"host": "https://logs.acme.example"}), Want: []string{"/params/host format"}},
-			"a name with spaces": {Input: input(map[string]any{"app_name": "a b"}), Want: []string{"/params/app_name pattern"}},
-			"nothing":            {Input: providers.Input{}, Want: []string{"/params/host required"}},
-		},
-		Test: true,
-	})
-}
-
 func TestActivateRefusesATokenInClear(t *testing.T) {
 	t.Parallel()
 	for tls, want := range map[bool]error{true: nil, false: providers.InvalidArgument} {
