@@ -80,7 +80,9 @@ func startPostgres(settings ...string) (*PostgresServer, error) {
 			// Nothing here outlives the machine: a killed process loses
 			// nothing without fsync, only a power cut would.
 			"-c", "fsync=off", "-c", "full_page_writes=off",
-			"-c", "shared_buffers=32MB", "-c", "timezone=UTC"}
+			"-c", "shared_buffers=32MB", "-c", "timezone=UTC",
+			// So that a test can ask when something was committed.
+			"-c", "track_commit_timestamp=on"}
 		for _, setting := range settings {
 			args = append(args, "-c", setting)
 		}

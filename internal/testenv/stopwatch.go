@@ -15,10 +15,15 @@ import (
 // It knows this process and the machine under it. What another process alone is
 // kept from doing, as one that is stopped, counts.
 type Stopwatch struct {
-	begun time.Time
-	ticks *sync.Cond
-	last  time.Time     // until when stalls are known
-	lost  time.Duration // in stalls
+	mu     sync.Mutex
+	ticked *sync.Cond
+	last   time.Time // until when stalls are known
+	stalls []stall   // by their end
+}
+
+type stall struct {
+	end    time.Time
+	length time.Duration
 }
 
 const (
@@ -30,8 +35,8 @@ const (
 // StartStopwatch starts a watch, which runs until the test's end.
 func StartStopwatch(t testing.TB) *Stopwatch {
 	t.Helper()
-	s := &Stopwatch{ticks: sync.NewCond(&sync.Mutex{}), begun: time.Now()}
-	s.last = s.begun
+	s := &Stopwatch{last: time.Now()}
+	s.ticked = sync.NewCond(&s.mu)
 	done, ended := make(chan struct{}), make(chan struct{})
 	t.Cleanup(func() { close(done); <-ended })
 	go func() {
@@ -50,32 +55,34 @@ func StartStopwatch(t testing.TB) *Stopwatch {
 }
 
 func (s *Stopwatch) tick(now time.Time) {
-	s.ticks.L.Lock()
-	defer s.ticks.L.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if late := now.Sub(s.last) - stopwatchTick; late > stopwatchLate {
-		s.lost += late
+		s.stalls = append(s.stalls, stall{now, late})
 	}
 	s.last = now
-	s.ticks.Broadcast()
+	s.ticked.Broadcast()
 }
 
-// Elapsed is the time since the start, or the last Restart. It blocks for a
-// moment, so that a stall which is just over is known. Not to be called once the
-// test has ended.
-func (s *Stopwatch) Elapsed() time.Duration {
+// Since is time.Since of a moment no earlier than the watch's start, less what
+// was lost after it. It blocks for a moment, so that a stall which is just over
+// is known. Not to be called once the test has ended.
+func (s *Stopwatch) Since(begun time.Time) time.Duration {
 	now := time.Now()
-	s.ticks.L.Lock()
-	defer s.ticks.L.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	for s.last.Before(now) {
-		s.ticks.Wait()
+		s.ticked.Wait()
 	}
-	return max(now.Sub(s.begun)-s.lost, 0)
+	took := now.Sub(begun)
+	for i := len(s.stalls) - 1; i >= 0 && s.stalls[i].end.After(begun); i-- {
+		took -= min(s.stalls[i].length, s.stalls[i].end.Sub(begun))
+	}
+	return max(took, 0)
 }
 
-// Restart begins anew.
-func (s *Stopwatch) Restart() {
-	s.Elapsed() // what was lost before it is not lost after it
-	s.ticks.L.Lock()
-	defer s.ticks.L.Unlock()
-	s.begun, s.lost = time.Now(), 0
+// Lost is what Since left out.
+func (s *Stopwatch) Lost(begun time.Time) time.Duration {
+	took := time.Since(begun)
+	return max(took-s.Since(begun), 0)
 }

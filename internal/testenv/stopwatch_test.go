@@ -6,25 +6,30 @@ import (
 	"time"
 )
 
-// In a bubble no sleep is late, so what passes between two ticks is told to the
-// watch as a stalled machine would.
+// In a bubble no sleep is late, so the watch is told of a tick that a stalled
+// machine would have brought.
 func TestStopwatch(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := StartStopwatch(t)
-		time.Sleep(time.Second)
-		if d := s.Elapsed(); d != time.Second {
-			t.Errorf("%s of a machine that is idle", d)
+		is := func(what string, got, want time.Duration) {
+			t.Helper()
+			if (got - want).Abs() > 4*stopwatchTick {
+				t.Errorf("%s: %s, want %s", what, got, want)
+			}
 		}
+		begun := time.Now()
+		time.Sleep(time.Second)
+		is("an idle machine", s.Since(begun), time.Second)
+		is("an idle machine loses", s.Lost(begun), 0)
 		s.tick(time.Now().Add(3 * time.Second)) // woken 3 s late
+		inside := time.Now().Add(2 * time.Second)
 		time.Sleep(3*time.Second + 2*stopwatchTick)
-		if d := s.Elapsed(); d < time.Second || d > time.Second+4*stopwatchTick {
-			t.Errorf("%s, of which a stall of 3 s is no part", d)
-		}
-		s.Restart()
+		is("a stall of 3 s", s.Since(begun), time.Second)
+		is("a stall of 3 s loses", s.Lost(begun), 3*time.Second)
+		is("the stall's last second", s.Since(inside), 0)
+		after := time.Now()
 		time.Sleep(time.Second)
-		if d := s.Elapsed(); d < time.Second-stopwatchTick || d > time.Second {
-			t.Errorf("%s after a restart", d)
-		}
+		is("after the stall", s.Since(after), time.Second)
 	})
 }
