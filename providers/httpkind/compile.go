@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/patchbay-dev/patchbay/internal/fault"
@@ -18,12 +19,13 @@ import (
 // compiler turns a decoded file into a kind, and says what is wrong with it.
 type compiler struct {
 	*decoder
-	f      *file
-	schema *providers.Schema
-	kinds  map[string]providers.Type // params
-	secret map[string]bool
-	used   map[string]bool // what requests are made of
-	typed  []*target       // whose host a tenant names
+	f       *file
+	schema  *providers.Schema
+	kinds   map[string]providers.Type // params
+	secret  map[string]bool
+	used    map[string]bool // what requests are made of
+	typed   []*target       // whose host a tenant names
+	literal []*url.URL      // those of the file itself
 }
 
 func (c *compiler) compile() {
@@ -56,6 +58,7 @@ func (c *compiler) compile() {
 		f.Params[i].AffectsConnection = p.AffectsConnection || c.used[p.Name]
 	}
 	c.bindings()
+	c.egress()
 	c.schema.Params, c.schema.Secrets = f.Params, f.Secrets
 	c.validate()
 	if len(c.problems) == 0 {
@@ -184,10 +187,42 @@ func (c *compiler) url(t *template, purpose string) *target {
 				e.FromParams = append(e.FromParams, n)
 			}
 		}
-	} else if u, err := url.Parse(tg.origin); err == nil && !slices.Contains(e.Hosts, u.Hostname()) {
-		e.Hosts = append(e.Hosts, u.Hostname())
+	} else if u, err := url.Parse(tg.origin); err == nil {
+		c.literal = append(c.literal, u)
+		if !slices.Contains(e.Hosts, u.Hostname()) {
+			e.Hosts = append(e.Hosts, u.Hostname())
+		}
 	}
 	return tg
+}
+
+// egress says the ports and the encryption of a kind whose hosts are all literal,
+// where the file doesn't: an operator's firewall is set up by it. Where a param
+// names a host, it may bring any port.
+func (c *compiler) egress() {
+	e := &c.schema.Egress
+	if len(c.typed) > 0 || len(c.literal) == 0 {
+		return
+	}
+	var ports []int
+	encrypted := true
+	for _, u := range c.literal {
+		port := map[string]int{"https": 443, "http": 80}[u.Scheme]
+		if n, err := strconv.Atoi(u.Port()); err == nil {
+			port = n
+		}
+		if !slices.Contains(ports, port) {
+			ports = append(ports, port)
+		}
+		encrypted = encrypted && u.Scheme == "https"
+	}
+	slices.Sort(ports)
+	if len(e.Ports) == 0 {
+		e.Ports = ports
+	}
+	if e.TLS == "" && encrypted {
+		e.TLS = "always"
+	}
 }
 
 // bindings holds DESIGN's rule about stored secrets: who can change where a

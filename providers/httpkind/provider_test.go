@@ -69,6 +69,28 @@ func TestSchemaOfAFile(t *testing.T) {
 	}
 }
 
+// An operator's firewall is set up by what a kind says of its hosts.
+func TestEgressOfLiteralHosts(t *testing.T) {
+	t.Parallel()
+	const head = "kind: k\ncategory: api\nlabel: K\n"
+	const tests = "test: {level: 1, label: Ask, steps: [{name: a, request: {url: \"%s\"}}, {name: b, request: {url: \"%s\"}}]}\n"
+	for name, tt := range map[string]struct {
+		yaml  string
+		ports []int
+		tls   string
+	}{
+		"https":               {fmt.Sprintf(head+tests, "https://a.example/x", "https://b.example:8443/"), []int{443, 8443}, "always"},
+		"one of them is http": {fmt.Sprintf(head+tests, "https://a.example/x", "http://b.example/"), []int{80, 443}, ""},
+		"as the file says":    {fmt.Sprintf(head+"egress: {ports: [444], tls: optional}\n"+tests, "https://a.example/x", "https://b.example/"), []int{444}, "optional"},
+		"no request":          {head, nil, ""},
+		"a tenant's host":     {fmt.Sprintf(head+"params: [{name: base_url, type: url}]\n"+tests, "{{base_url}}/x", "https://b.example/"), nil, ""},
+	} {
+		if e := parse(t, tt.yaml).Schema().Egress; !slices.Equal(e.Ports, tt.ports) || e.TLS != tt.tls {
+			t.Errorf("%s: %+v", name, e)
+		}
+	}
+}
+
 // What a value could break out of, wherever it stands.
 func TestValuesAreEscapedForWhereTheyStand(t *testing.T) {
 	t.Parallel()

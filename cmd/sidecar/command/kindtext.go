@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"text/tabwriter"
+	"unicode/utf8"
 
 	"github.com/patchbay-dev/patchbay/providers"
 )
@@ -19,14 +20,17 @@ import (
 func printKind(out io.Writer, s *providers.Schema) error {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "%s (%s): %s\n", s.Kind, s.Category, s.Label)
-	if s.Description != "" {
-		fmt.Fprintln(&b, s.Description)
+	for _, line := range wrapped(s.Description, lineWidth) {
+		fmt.Fprintln(&b, line)
 	}
 	if len(s.Aliases) > 0 {
 		fmt.Fprintf(&b, "In data files also: %s\n", joined(s.Aliases))
 	}
 	if s.Docs != "" {
 		fmt.Fprintln(&b, s.Docs)
+	}
+	if to := destinations(s.Egress); to != "" {
+		fmt.Fprintf(&b, "Connects to %s\n", to)
 	}
 	if err := printParams(&b, s); err != nil {
 		return err
@@ -35,9 +39,9 @@ func printKind(out io.Writer, s *providers.Schema) error {
 		if a.Grant {
 			fmt.Fprintf(&b, "\nSign-in %q needs somebody's consent", a.Label)
 			if len(s.Scopes) > 0 {
-				fmt.Fprintf(&b, " to: %s", strings.Join(s.Scopes, " "))
+				fmt.Fprintf(&b, " to\n  %s", strings.Join(s.Scopes, "\n  "))
 			}
-			fmt.Fprintln(&b)
+			fmt.Fprintln(&b, "\nOnce the connector is there, connect an account in Settings or by POST /api/connectors/ID/oauth/start")
 		}
 	}
 	if len(s.Tests) > 0 {
@@ -84,9 +88,62 @@ func printParams(b *bytes.Buffer, s *providers.Schema) error {
 		if f.Default != nil {
 			fallback = fmt.Sprint(f.Default)
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", f.Name, kind, needed(f), fallback, meaning(f))
+		lines := wrapped(meaning(f), meaningWidth)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", f.Name, kind, needed(f), fallback, lines[0])
+		for _, line := range lines[1:] {
+			fmt.Fprintf(w, "\t\t\t\t%s\n", line)
+		}
 	}
 	return w.Flush()
+}
+
+const (
+	// lineWidth is where running text breaks, meaningWidth where the table's last
+	// column does: a terminal that breaks a row itself mixes up its columns.
+	lineWidth    = 100
+	meaningWidth = 56
+)
+
+// wrapped breaks text into lines of at most width letters, where its words allow
+// it; none for a text without words.
+func wrapped(text string, width int) (lines []string) {
+	line := ""
+	for _, word := range strings.Fields(text) {
+		if line != "" && utf8.RuneCountInString(line)+1+utf8.RuneCountInString(word) > width {
+			lines, line = append(lines, line), ""
+		}
+		if line != "" {
+			line += " "
+		}
+		line += word
+	}
+	if line != "" {
+		lines = append(lines, line)
+	}
+	return lines
+}
+
+// destinations is what a firewall has to let through.
+func destinations(e providers.Egress) string {
+	hosts := slices.Clone(e.Hosts)
+	for _, name := range e.FromParams {
+		hosts = append(hosts, "what "+name+" says")
+	}
+	if len(hosts) == 0 {
+		return ""
+	}
+	text := strings.Join(hosts, ", ")
+	if len(e.Ports) > 0 {
+		ports := make([]string, 0, len(e.Ports))
+		for _, p := range e.Ports {
+			ports = append(ports, strconv.Itoa(p))
+		}
+		text += "; port " + strings.Join(ports, ", ")
+	}
+	if words := map[string]string{"always": "always with TLS", "optional": "with or without TLS", "starttls": "with TLS or STARTTLS"}[e.TLS]; words != "" {
+		text += "; " + words
+	}
+	return text
 }
 
 // needed says when a param has to be given: "yes", "when auth is bearer", "".
@@ -106,26 +163,29 @@ func needed(f providers.Field) string {
 }
 
 func meaning(f providers.Field) string {
-	text := f.Label
+	text := strings.TrimSuffix(f.Label, ".") + "."
 	if f.Help != "" {
-		text += ". " + f.Help
+		text += " " + f.Help
 	}
 	if len(f.Options) > 0 {
 		values := make([]string, 0, len(f.Options))
 		for _, o := range f.Options {
 			values = append(values, o.Value)
 		}
-		text += " [" + strings.Join(values, " | ") + "]"
+		text += " One of " + strings.Join(values, ", ") + "."
+	}
+	if len(f.Aliases) > 0 {
+		text += " In data files also " + strings.Join(f.Aliases, ", ") + "."
+	}
+	if f.Deprecated != "" {
+		text += " Deprecated: " + strings.TrimSuffix(f.Deprecated, ".") + "."
 	}
 	if f.Example != nil && !f.Secret {
 		example := fmt.Sprint(f.Example)
 		if f.Type == providers.MapOf || f.Type == providers.List || f.Type == providers.MultiEnum {
 			example = literal(f.Example)
 		}
-		text += " (such as " + example + ")"
-	}
-	if f.Deprecated != "" {
-		text += " Deprecated: " + f.Deprecated
+		text += " Such as " + example // last, since a full stop would look like a part of it
 	}
 	return strings.Join(strings.Fields(text), " ")
 }

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/patchbay-dev/patchbay/internal/config"
 	"github.com/patchbay-dev/patchbay/providers"
@@ -50,6 +52,40 @@ func TestTheExampleOfEachKindImports(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A terminal that has to break a row mixes up the table's columns.
+func TestKindTextFitsATerminal(t *testing.T) {
+	t.Parallel()
+	kinds, err := loadKinds(&config.Config{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range kinds.Kinds() {
+		var out bytes.Buffer
+		if err := printKind(&out, p.Schema()); err != nil {
+			t.Fatal(err)
+		}
+		table, _, _ := strings.Cut(out.String(), "\nConnection test\n")
+		for line := range strings.Lines(table) {
+			if utf8.RuneCountInString(line) > 132 {
+				t.Errorf("%s: a line of %d letters: %s", p.Schema().Kind, utf8.RuneCountInString(line), line)
+			}
+		}
+		for _, f := range p.Schema().Fields() {
+			for _, alias := range f.Aliases {
+				if !strings.Contains(table, alias) {
+					t.Errorf("%s: %s does not show its alias %s", p.Schema().Kind, f.Name, alias)
+				}
+			}
+		}
+		if !strings.Contains(table, "\nConnects to ") {
+			t.Errorf("%s does not say what a firewall has to let through", p.Schema().Kind)
+		}
+		if grant := slices.ContainsFunc(p.Schema().AuthModes, func(m providers.AuthMode) bool { return m.Grant }); grant != strings.Contains(table, "/oauth/start") {
+			t.Errorf("%s: how an account is connected is said: %t", p.Schema().Kind, !grant)
+		}
 	}
 }
 
