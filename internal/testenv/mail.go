@@ -43,17 +43,7 @@ type Mail struct {
 // the tests' own to make up and to keep apart.
 func SMTP(t testing.TB) *MailServer {
 	t.Helper()
-	s, err := env.mail.get(func() (*MailServer, error) {
-		s, err := startMail()
-		if err == nil {
-			env.atEnd(s.end)
-		}
-		return s, err
-	})
-	if err != nil {
-		refuse(t, "a mail server", err)
-	}
-	return s
+	return env.mail.get(t, "a mail server", startMail)
 }
 
 func startMail() (*MailServer, error) {

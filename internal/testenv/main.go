@@ -23,17 +23,28 @@ type environment struct {
 	mail     shared[*MailServer]
 }
 
-// shared starts its server once. A failure is remembered: every test that needs
-// the server reports it, none tries again for a minute.
-type shared[T any] struct {
+// shared is a server of the whole process, started when the first test needs it. A
+// failure is remembered: every test that needs the server reports it, none tries
+// again for a minute.
+type shared[T interface{ end() }] struct {
 	once   sync.Once
 	server T
 	err    error
 }
 
-func (s *shared[T]) get(start func() (T, error)) (T, error) {
-	s.once.Do(func() { s.server, s.err = start() })
-	return s.server, s.err
+// get returns the server, which ends with the process's tests, or ends the test
+// where what it is can't be had.
+func (s *shared[T]) get(t testing.TB, what string, start func() (T, error)) T {
+	t.Helper()
+	s.once.Do(func() {
+		if s.server, s.err = start(); s.err == nil {
+			env.atEnd(s.server.end)
+		}
+	})
+	if s.err != nil {
+		refuse(t, what, s.err)
+	}
+	return s.server
 }
 
 func (e *environment) atEnd(stop func()) {

@@ -30,17 +30,7 @@ type PostgresServer struct {
 // Postgres is the server shared by the tests of this process.
 func Postgres(t testing.TB) *PostgresServer {
 	t.Helper()
-	s, err := env.postgres.get(func() (*PostgresServer, error) {
-		s, err := startPostgres()
-		if err == nil {
-			env.atEnd(s.end)
-		}
-		return s, err
-	})
-	if err != nil {
-		refuse(t, "PostgreSQL", err)
-	}
-	return s
+	return env.postgres.get(t, "PostgreSQL", func() (*PostgresServer, error) { return startPostgres() })
 }
 
 // NewPostgres is a server for this test alone, which may kill it. It is gone

@@ -29,17 +29,7 @@ type RedisServer struct {
 // by Prefix; a test that flushes, counts all keys or kills needs NewRedis.
 func Redis(t testing.TB) *RedisServer {
 	t.Helper()
-	s, err := env.redis.get(func() (*RedisServer, error) {
-		s, err := startRedis()
-		if err == nil {
-			env.atEnd(s.end)
-		}
-		return s, err
-	})
-	if err != nil {
-		refuse(t, "Redis", err)
-	}
-	return s
+	return env.redis.get(t, "Redis", func() (*RedisServer, error) { return startRedis() })
 }
 
 // NewRedis is a server for this test alone. args go to redis-server as they

@@ -27,17 +27,7 @@ type S3Server struct {
 // own to make and to name apart.
 func S3(t testing.TB) *S3Server {
 	t.Helper()
-	s, err := env.s3.get(func() (*S3Server, error) {
-		s, err := startS3()
-		if err == nil {
-			env.atEnd(s.end)
-		}
-		return s, err
-	})
-	if err != nil {
-		refuse(t, "an S3 server", err)
-	}
-	return s
+	return env.s3.get(t, "an S3 server", startS3)
 }
 
 func startS3() (*S3Server, error) {

@@ -34,17 +34,7 @@ type VaultServer struct {
 // build of Vault.
 func Vault(t testing.TB) *VaultServer {
 	t.Helper()
-	s, err := env.vault.get(func() (*VaultServer, error) {
-		s, err := startVault(false)
-		if err == nil {
-			env.atEnd(s.end)
-		}
-		return s, err
-	})
-	if err != nil {
-		refuse(t, "Vault", err)
-	}
-	return s
+	return env.vault.get(t, "Vault", func() (*VaultServer, error) { return startVault(false) })
 }
 
 // NewVault is a server for this test alone. It is always the project's own
