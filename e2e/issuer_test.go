@@ -1,14 +1,7 @@
 package e2e
 
 import (
-	"context"
-	"encoding/json"
-	"io"
-	"log/slog"
-	"maps"
 	"net/http"
-	"net/http/cookiejar"
-	"net/http/httptest"
 	"net/url"
 	"strings"
 	"sync"
@@ -16,11 +9,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/zitadel/oidc/v3/example/server/exampleop"
-	opstore "github.com/zitadel/oidc/v3/example/server/storage"
-	"github.com/zitadel/oidc/v3/pkg/op"
-
 	"github.com/patchbay-dev/patchbay/internal/secret"
+	"github.com/patchbay-dev/patchbay/internal/testenv/oidc"
 )
 
 // The OAuth2 client of a tenant, as its issuer knows it.
@@ -31,9 +21,8 @@ const (
 	publicURL    = "http://127.0.0.1:9" // what browsers call the control plane
 )
 
-// The provider's register of clients is one per process.
 var registered = sync.OnceFunc(func() {
-	opstore.RegisterClients(opstore.WebClient(clientID, clientSecret, redirectURL, publicURL+"/api/connectors/oauth/callback/microsoft_graph_mail"))
+	oidc.RegisterClient(clientID, clientSecret, redirectURL, publicURL+"/api/connectors/oauth/callback/microsoft_graph_mail")
 })
 
 // issuer is a real OpenID provider at the paths of Microsoft's. It replaces a
@@ -55,55 +44,17 @@ type issuer struct {
 	secret map[string]bool      // everything that was handed out
 }
 
-// provider is the storage of zitadel's example with a life of our choice.
-type provider struct {
-	*opstore.Storage
-
-	life time.Duration
-}
-
-// expiry leaves room for the seconds that the provider cuts off.
-func (p *provider) expiry() time.Time { return time.Now().Add(p.life + 900*time.Millisecond) }
-
-func (p *provider) CreateAccessToken(ctx context.Context, r op.TokenRequest) (string, time.Time, error) {
-	id, _, err := p.Storage.CreateAccessToken(ctx, r)
-	return id, p.expiry(), err
-}
-
-func (p *provider) CreateAccessAndRefreshTokens(ctx context.Context, r op.TokenRequest, current string) (string, string, time.Time, error) {
-	id, next, _, err := p.Storage.CreateAccessAndRefreshTokens(ctx, r, current)
-	return id, next, p.expiry(), err
-}
-
-func (p *provider) GetClientByClientID(ctx context.Context, id string) (op.Client, error) {
-	c, err := p.Storage.GetClientByClientID(ctx, id)
-	if err != nil {
-		return nil, err
-	}
-	return jwtClient{c}, nil
-}
-
-// jwtClient gets JWTs for access tokens, as Microsoft's clients do.
-type jwtClient struct{ op.Client }
-
-func (jwtClient) AccessTokenType() op.AccessTokenType { return op.AccessTokenTypeJWT }
-
 func newIssuer(t testing.TB, life time.Duration) *issuer {
 	t.Helper()
 	registered()
 	i := &issuer{life: life, ends: map[string]time.Time{}, secret: map[string]bool{}}
-	server := httptest.NewUnstartedServer(nil)
-	i.url = "http://" + server.Listener.Addr().String()
-	p := &provider{Storage: opstore.NewStorage(opstore.NewUserStore(i.url + "/")), life: life}
-	inner := exampleop.SetupServer(i.url+"/", p, slog.New(slog.DiscardHandler), false)
-	server.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { i.serve(inner, w, r) })
-	server.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
-	server.Start()
-	t.Cleanup(func() { server.CloseClientConnections(); server.Close() })
+	i.url = strings.TrimSuffix(oidc.Start(t, oidc.Options{Life: life, Rotates: true, Between: func(provider http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { i.serve(provider, w, r) })
+	}}), "/")
 	return i
 }
 
-func (i *issuer) serve(inner http.Handler, w http.ResponseWriter, r *http.Request) {
+func (i *issuer) serve(provider http.Handler, w http.ResponseWriter, r *http.Request) {
 	switch r.URL.Path {
 	case "/organizations/oauth2/v2.0/authorize":
 		r.URL.Path = "/auth"
@@ -112,32 +63,22 @@ func (i *issuer) serve(inner http.Handler, w http.ResponseWriter, r *http.Reques
 			return
 		}
 		r.URL.Path = "/oauth/token"
-		i.token(inner, w, r)
+		i.token(provider, w, r)
 		return
 	}
-	inner.ServeHTTP(w, r)
+	provider.ServeHTTP(w, r)
 }
 
 // token notes what the provider hands out, and until when that is good.
-func (i *issuer) token(inner http.Handler, w http.ResponseWriter, r *http.Request) {
-	_ = r.ParseForm() // what is wrong with it the provider says
-	begun := time.Now()
-	rec := httptest.NewRecorder()
-	inner.ServeHTTP(rec, r)
-	var said struct {
-		Access  string `json:"access_token"`
-		Refresh string `json:"refresh_token"`
-		Expires int    `json:"expires_in"`
-		Error   string `json:"error"`
-	}
-	_ = json.Unmarshal(rec.Body.Bytes(), &said) // what is no JSON holds no token
+func (i *issuer) token(provider http.Handler, w http.ResponseWriter, r *http.Request) {
+	said := oidc.Ask(provider, r)
 	i.mu.Lock()
 	if said.Access != "" {
-		i.ends[said.Access] = begun.Add(time.Duration(said.Expires) * time.Second)
+		i.ends[said.Access] = said.Ends
 		i.secret[said.Access], i.secret[said.Refresh] = true, true
 		i.newest = said.Access
-		if r.PostForm.Get("grant_type") == "refresh_token" {
-			i.issued = append(i.issued, begun)
+		if said.Refreshed {
+			i.issued = append(i.issued, said.Begun)
 			i.refreshed.Add(1)
 		}
 	}
@@ -145,9 +86,7 @@ func (i *issuer) token(inner http.Handler, w http.ResponseWriter, r *http.Reques
 	if said.Error != "" {
 		i.refused.Add(1)
 	}
-	maps.Copy(w.Header(), rec.Header())
-	w.WriteHeader(rec.Code)
-	_, _ = w.Write(rec.Body.Bytes()) // a client that has gone is its own test
+	said.Pass(w)
 }
 
 // end is when an access token ends; false for one of somebody else's.
@@ -195,27 +134,5 @@ func (i *issuer) agree(t testing.TB, at string) (code secret.Value) {
 // comeBack plays a user who consents in a browser, and returns where that is sent.
 func (i *issuer) comeBack(t testing.TB, at string) *url.URL {
 	t.Helper()
-	jar, err := cookiejar.New(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	browser := &http.Client{Jar: jar, Timeout: patience, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-	next := func(res *http.Response, err error) *url.URL {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer res.Body.Close()
-		body, _ := io.ReadAll(res.Body)
-		l, err := res.Location()
-		if err != nil {
-			t.Fatalf("%d %s", res.StatusCode, body)
-		}
-		return l
-	}
-	u := next(browser.Get(at))
-	u = next(browser.PostForm(i.url+"/login/username", url.Values{
-		"id": {u.Query().Get("authRequestID")}, "username": {"test-user@" + u.Hostname()}, "password": {"verysecure"},
-	}))
-	return next(browser.Get(u.String()))
+	return oidc.Consent(t, i.url+"/", at)
 }

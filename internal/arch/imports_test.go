@@ -214,7 +214,7 @@ func TestBuiltinIsTheOneListOfKinds(t *testing.T) {
 // import them. In the shipped binary they would be weight, flags and servers.
 var notShipped = []string{
 	"net/http/httptest", "net/http/pprof",
-	module + "internal/testenv", module + "connector/storetest", module + "providers/providertest",
+	module + "internal/testenv", module + "internal/testenv/oidc", module + "connector/storetest", module + "providers/providertest",
 	module + "providers/builtin/internal/vendortest", module + "httpapi/adminapi/apitest",
 	module + "internal/egress/egresstest", module + "tenant/tenanttest", module + "vault/vaulttest",
 	"pgregory.net/rapid", "go.uber.org/goleak", "github.com/zitadel/oidc/v3/pkg/op", "github.com/santhosh-tekuri/jsonschema/v6",
@@ -222,7 +222,7 @@ var notShipped = []string{
 
 func TestTheBinaryShipsNoTestCode(t *testing.T) {
 	t.Parallel()
-	suites := []string{"internal/testenv", "internal/egress/egresstest", "connector/storetest", "providers/providertest", "providers/builtin/internal/vendortest",
+	suites := []string{"internal/testenv", "internal/testenv/oidc", "internal/egress/egresstest", "connector/storetest", "providers/providertest", "providers/builtin/internal/vendortest",
 		"httpapi/adminapi/apitest", "tenant/tenanttest", "vault/vaulttest", "bench/..."}
 	for _, p := range packages(t) {
 		// Some of what we stand on imports it too; that is not ours to say.

@@ -1,14 +1,10 @@
 package oauth
 
 import (
-	"context"
 	"crypto/rsa"
-	"encoding/json"
 	"io"
 	"log/slog"
-	"maps"
 	"net/http"
-	"net/http/cookiejar"
 	"net/http/httptest"
 	"net/url"
 	"slices"
@@ -18,12 +14,8 @@ import (
 	"testing"
 	"time"
 
-	jose "github.com/go-jose/go-jose/v4"
-	"github.com/zitadel/oidc/v3/example/server/exampleop"
-	example "github.com/zitadel/oidc/v3/example/server/storage"
-	"github.com/zitadel/oidc/v3/pkg/op"
-
 	"github.com/patchbay-dev/patchbay/internal/secret"
+	"github.com/patchbay-dev/patchbay/internal/testenv/oidc"
 	"github.com/patchbay-dev/patchbay/providers"
 )
 
@@ -53,121 +45,43 @@ type issuer struct {
 	issued []time.Time          // of refreshes
 }
 
-// provider is the storage of zitadel's example with our lifetimes and rotation.
-type provider struct {
-	*example.Storage
+const webID, webSecret = "web", "s3cret+/ canary"
 
-	i        *issuer
-	mu       sync.Mutex
-	replaced map[string]replacement
-}
-
-type replacement struct {
-	by string
-	at time.Time
-}
-
-// expiry leaves room for the seconds that the provider cuts off.
-func (p *provider) expiry() time.Time { return time.Now().Add(p.i.life + 900*time.Millisecond) }
-
-func (p *provider) CreateAccessToken(ctx context.Context, r op.TokenRequest) (string, time.Time, error) {
-	id, _, err := p.Storage.CreateAccessToken(ctx, r)
-	return id, p.expiry(), err
-}
-
-func (p *provider) CreateAccessAndRefreshTokens(ctx context.Context, r op.TokenRequest, current string) (string, string, time.Time, error) {
-	if current != "" && !p.i.rotates {
-		id, _, err := p.Storage.CreateAccessToken(ctx, r)
-		return id, current, p.expiry(), err
-	}
-	used := p.newest(current)
-	id, next, _, err := p.Storage.CreateAccessAndRefreshTokens(ctx, r, used)
-	if err == nil && used != "" {
-		p.mu.Lock()
-		p.replaced[used] = replacement{next, time.Now()}
-		p.mu.Unlock()
-	}
-	return id, next, p.expiry(), err
-}
-
-// newest follows the replacements of a refresh token while the grace lasts.
-func (p *provider) newest(token string) string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for {
-		r, ok := p.replaced[token]
-		if !ok || time.Since(r.at) >= p.i.grace {
-			return token
-		}
-		token = r.by
-	}
-}
-
-func (p *provider) TokenRequestByRefreshToken(ctx context.Context, token string) (op.RefreshTokenRequest, error) {
-	return p.Storage.TokenRequestByRefreshToken(ctx, p.newest(token))
-}
-
-func (p *provider) GetClientByClientID(ctx context.Context, id string) (op.Client, error) {
-	c, err := p.Storage.GetClientByClientID(ctx, id)
-	if err != nil {
-		return nil, err
-	}
-	return jwtClient{c}, nil
-}
-
-// GetKeyByIDAndClientID is the key of the one service account.
-func (p *provider) GetKeyByIDAndClientID(_ context.Context, keyID, _ string) (*jose.JSONWebKey, error) {
-	return &jose.JSONWebKey{KeyID: keyID, Use: "sig", Key: p.i.key}, nil
-}
-
-type jwtClient struct{ op.Client }
-
-func (jwtClient) AccessTokenType() op.AccessTokenType { return op.AccessTokenTypeJWT }
-
-var registered = sync.OnceFunc(func() { example.RegisterClients(example.WebClient("web", "s3cret+/ canary", redirectURL)) })
+var registered = sync.OnceFunc(func() { oidc.RegisterClient(webID, webSecret, redirectURL) })
 
 func newIssuer(t testing.TB, life time.Duration, rotates bool) *issuer {
 	t.Helper()
 	registered()
 	i := &issuer{life: life, rotates: rotates, ends: map[string]time.Time{}}
-	server := httptest.NewUnstartedServer(nil)
-	i.url = "http://" + server.Listener.Addr().String() + "/"
-	p := &provider{Storage: example.NewStorage(example.NewUserStore(i.url)), i: i, replaced: map[string]replacement{}}
-	inner := exampleop.SetupServer(i.url, p, slog.New(slog.DiscardHandler), false)
-	server.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { i.serve(inner, w, r) })
-	server.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
-	server.Start()
-	t.Cleanup(func() { server.CloseClientConnections(); server.Close() })
+	i.url = oidc.Start(t, oidc.Options{
+		Life: life, Rotates: rotates,
+		Grace: func() time.Duration { return i.grace },
+		Key:   func() *rsa.PublicKey { return i.key },
+		Between: func(provider http.Handler) http.Handler {
+			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { i.serve(provider, w, r) })
+		},
+	})
 	return i
 }
 
-func (i *issuer) serve(inner http.Handler, w http.ResponseWriter, r *http.Request) {
+func (i *issuer) serve(provider http.Handler, w http.ResponseWriter, r *http.Request) {
 	if r.URL.Path == "/revoke" {
 		i.revoked.Add(1)
 	}
 	if r.URL.Path != "/oauth/token" {
-		inner.ServeHTTP(w, r)
+		provider.ServeHTTP(w, r)
 		return
 	}
 	if f := i.before.Load(); f != nil && (*f)(w, r) {
 		return
 	}
-	_ = r.ParseForm()
-	begun := time.Now()
 	i.posts.Add(1)
-	rec := httptest.NewRecorder()
-	inner.ServeHTTP(rec, r)
-	var said struct {
-		Access  string `json:"access_token"`
-		Expires int    `json:"expires_in"`
-		Error   string `json:"error"`
-	}
-	_ = json.Unmarshal(rec.Body.Bytes(), &said)
+	said := oidc.Ask(provider, r)
 	if said.Access != "" {
 		i.mu.Lock()
-		i.ends[said.Access] = begun.Add(time.Duration(said.Expires) * time.Second)
-		if r.PostForm.Get("grant_type") == "refresh_token" {
-			i.issued = append(i.issued, begun)
+		i.ends[said.Access] = said.Ends
+		if said.Refreshed {
+			i.issued = append(i.issued, said.Begun)
 			i.refreshed.Add(1)
 		} else {
 			i.minted.Add(1)
@@ -180,9 +94,7 @@ func (i *issuer) serve(inner http.Handler, w http.ResponseWriter, r *http.Reques
 	if f := i.after.Load(); f != nil && (*f)(w, r) {
 		return
 	}
-	maps.Copy(w.Header(), rec.Header())
-	w.WriteHeader(rec.Code)
-	_, _ = w.Write(rec.Body.Bytes())
+	said.Pass(w)
 }
 
 // good tells whether a token was handed out here and has not ended.
@@ -194,7 +106,7 @@ func (i *issuer) good(access string) bool {
 
 func (i *issuer) app() providers.OAuthApp {
 	return providers.OAuthApp{
-		Flow: providers.FlowConsent, ClientID: "web", ClientSecret: secret.New("s3cret+/ canary"),
+		Flow: providers.FlowConsent, ClientID: webID, ClientSecret: secret.New(webSecret),
 		AuthURL: i.url + "auth", TokenURL: i.url + "oauth/token", RevokeURL: i.url + "revoke",
 		AuthStyle: "header", Scopes: []string{"openid", "offline_access"}, Rotates: i.rotates,
 	}
@@ -203,29 +115,7 @@ func (i *issuer) app() providers.OAuthApp {
 // agree plays a user who consents, and returns the code.
 func (i *issuer) agree(t testing.TB, at string) (code secret.Value) {
 	t.Helper()
-	jar, err := cookiejar.New(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	browser := &http.Client{Jar: jar, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-	next := func(res *http.Response, err error) *url.URL {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer res.Body.Close()
-		body, _ := io.ReadAll(res.Body)
-		l, err := res.Location()
-		if err != nil {
-			t.Fatalf("%d %s", res.StatusCode, body)
-		}
-		return l
-	}
-	u := next(browser.Get(at))
-	u = next(browser.PostForm(i.url+"login/username", url.Values{
-		"id": {u.Query().Get("authRequestID")}, "username": {"test-user@" + u.Hostname()}, "password": {"verysecure"},
-	}))
-	u = next(browser.Get(u.String()))
+	u := oidc.Consent(t, i.url, at)
 	if u.Query().Get("state") != "a state" || u.Query().Get("code") == "" {
 		t.Fatalf("came back to %s", u)
 	}
