@@ -110,22 +110,26 @@ func TestAChangeIsSeen(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		done := time.Now()
+		committed := time.Now()
 		if n%2 == 0 {
 			if a := s.get("/v1/resolve/storage", token, "X-Patchbay-Min-Revision: "+strconv.FormatInt(meta.Revision, 10)); a.code != 200 || number(a) != n {
 				t.Fatalf("after change %d, with its revision: %d %s", n, a.code, a.body)
 			}
 			continue
 		}
-		f.eventually(fmt.Sprintf("change %d", n), func() bool { return number(s.get("/v1/resolve/storage", token)) == n })
-		took = append(took, time.Since(done))
+		f.eventually(fmt.Sprintf("change %d", n), func() bool {
+			asked := time.Now()
+			a := s.get("/v1/resolve/storage", token)
+			seen := number(a) == n
+			if late := asked.Sub(committed); !seen && late > promise+a.age(t) {
+				t.Fatalf("change %d is not seen after %s, as %s old: %s", n, late, a.age(t), a.body)
+			}
+			return seen
+		})
+		took = append(took, time.Since(committed))
 	}
 	slices.Sort(took)
-	p50, p99 := took[len(took)/2], took[len(took)*99/100]
-	t.Logf("seen after %s (median), %s (99th percentile), %s at most", p50, p99, took[len(took)-1])
-	if p99 > time.Second {
-		t.Errorf("99 %% of the changes are seen within %s, not within a second", p99)
-	}
+	t.Logf("seen after %s (median), %s at most", took[len(took)/2], took[len(took)-1])
 	// So is a suspension, and its end.
 	operator := control.operator()
 	for _, row := range []struct {

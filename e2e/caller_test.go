@@ -89,8 +89,15 @@ func TestCallersBringTheirOwnRight(t *testing.T) {
 	changed := append([]string{}, exampleVariables...)
 	changed[1] = "S3_SECRET=rotated"
 	f.importFile(exampleFile(t), changed...).ok(t)
-	f.within(time.Second, "the rotated secret is served", func() bool {
-		return s.get("/v1/resolve/storage", token).Config["secret_access_key"] == "rotated"
+	committed := f.committed("acme")
+	f.eventually("the rotated secret is served", func() bool {
+		asked := time.Now()
+		a := s.get("/v1/resolve/storage", token)
+		served := a.Config["secret_access_key"] == "rotated"
+		if !served && asked.Sub(committed) > promise+a.age(t) {
+			t.Fatalf("not served %s after it was committed: %d %s", asked.Sub(committed), a.code, a.body)
+		}
+		return served
 	})
 	if regexp.MustCompile(`eyJ[\w-]{10,}\.[\w-]+`).MatchString(s.output()) {
 		t.Error("the log holds a JWT")

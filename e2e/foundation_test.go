@@ -1,11 +1,13 @@
 package e2e
 
 import (
+	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
+	"net"
 	"net/http"
-	"net/http/httptrace"
 	"path/filepath"
 	"reflect"
 	"strings"
@@ -111,12 +113,12 @@ func TestReimportAndRotation(t *testing.T) {
 		secret := "announced by " + row.announcer
 		changed[1] = "S3_SECRET=" + secret
 		f.importAs(row.login, exampleFile(t), append(row.env, changed...)...).ok(t)
-		committed := time.UnixMilli(f.revision("acme"))
+		committed := f.committed("acme")
 		f.eventually("the rotated secret is served", func() bool {
 			asked := time.Now()
 			a := s.get("/v1/resolve/storage", token)
 			served := a.Config["secret_access_key"] == secret
-			if !served && asked.Sub(committed) > promise+100*time.Millisecond+a.age(t) {
+			if !served && asked.Sub(committed) > promise+a.age(t) {
 				t.Fatalf("%s: not served %s after it was committed", secret, asked.Sub(committed))
 			}
 			return served
@@ -251,9 +253,23 @@ func TestStampede(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, options{})
 	f.control()
-	p := f.newPair("initech")
 	gate := newVaultGate(t, f)
 	s := f.serve(gate.env(), "PATCHBAY_LOCAL_DEADLINE=20s")
+	// A flight of 5 s that is half way to its end may be dead, and whoever comes
+	// then begins another. So a crowd that a busy machine lets come one by one proves
+	// nothing, and the next one comes to another slot.
+	for n := range 5 {
+		if stampede(t, f, s, gate, f.newPair(fmt.Sprintf("initech-%d", n))) {
+			return
+		}
+	}
+	t.Error("the machine is too slow for a crowd")
+}
+
+// stampede lets a crowd ask for p's backend. It returns false when the crowd was
+// too late to be one.
+func stampede(t *testing.T, f *fleet, s *process, gate *vaultGate, p *pair) bool {
+	t.Helper()
 	// The secret comes when everybody has asked: without flights that are shared,
 	// every caller would be at Vault by then.
 	arrived := make(chan struct{})
@@ -266,17 +282,26 @@ func TestStampede(t *testing.T) {
 		return 0
 	}
 	gate.before.Store(&open)
-	const callers = 1000
-	crowd := &http.Client{Timeout: patience, Transport: &http.Transport{MaxConnsPerHost: callers, MaxIdleConnsPerHost: callers}}
-	defer crowd.CloseIdleConnections()
-	var asked atomic.Int64
-	ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{WroteRequest: func(httptrace.WroteRequestInfo) { asked.Add(1) }})
+	const callers, soon = 1000, 2 * time.Second
+	// Connections first: they cost more than all that comes after them.
+	conns := make([]net.Conn, callers)
+	for i := range conns {
+		conn, err := net.Dial("tcp", s.local)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = conn.Close() }()
+		conns[i] = conn
+	}
+	reads, secrets, seen := s.metric("patchbay_database_reads_total"), s.metric("patchbay_vault_reads_total"), gate.reads.Load()
 	sources := map[string]int{}
+	var asked atomic.Int64
 	var mu sync.Mutex
 	var wg sync.WaitGroup
-	for range callers {
+	begun := time.Now()
+	for _, conn := range conns {
 		wg.Go(func() {
-			a, err := s.tryWith(ctx, crowd, "/v1/resolve/storage", p.token)
+			a, err := p.askOn(conn, func() { asked.Add(1) })
 			if err != nil || a.code != http.StatusOK {
 				t.Errorf("%d %s %v", a.code, a.body, err)
 				return
@@ -289,25 +314,44 @@ func TestStampede(t *testing.T) {
 			mu.Unlock()
 		})
 	}
-	// A read of Vault has 5 s.
-	for began := time.Now(); asked.Load() < callers && time.Since(began) < 4*time.Second; {
+	for asked.Load() < callers && time.Since(begun) < soon {
 		time.Sleep(5 * time.Millisecond)
 	}
-	waiting := asked.Load()
+	late := time.Since(begun) >= soon
 	release()
 	wg.Wait()
-	if waiting < callers/2 {
-		t.Errorf("only %d callers were waiting: the crowd was none", waiting)
+	// Who came once the secret was there is answered from memory.
+	if late || sources["database"] < callers/2 {
+		return false
 	}
-	if n := s.metric("patchbay_database_reads_total"); n != 1 {
+	if n := s.metric("patchbay_database_reads_total") - reads; n != 1 {
 		t.Errorf("%v database reads", n)
 	}
-	if n := s.metric("patchbay_vault_reads_total"); n != 1 || gate.reads.Load() != 1 {
-		t.Errorf("%v Vault reads, and Vault saw %d", n, gate.reads.Load())
+	if n := s.metric("patchbay_vault_reads_total") - secrets; n != 1 || gate.reads.Load()-seen != 1 {
+		t.Errorf("%v Vault reads, and Vault saw %d", n, gate.reads.Load()-seen)
 	}
-	if sources["database"] == 0 || sources["redis"] != 0 {
+	if sources["redis"] != 0 {
 		t.Errorf("answers by source: %v", sources)
 	}
+	return true
+}
+
+// askOn asks on a connection of its own, and tells when the request is written.
+func (p *pair) askOn(conn net.Conn, written func()) (answer, error) {
+	req, err := http.NewRequest(http.MethodGet, "http://"+conn.RemoteAddr().String()+"/v1/resolve/storage", http.NoBody)
+	if err != nil {
+		return answer{}, err
+	}
+	req.Header.Set("Authorization", "Bearer "+p.token)
+	if err := errors.Join(conn.SetDeadline(time.Now().Add(patience)), req.Write(conn)); err != nil {
+		return answer{}, err
+	}
+	written()
+	res, err := http.ReadResponse(bufio.NewReader(conn), req)
+	if err != nil {
+		return answer{}, err
+	}
+	return answerOf(res)
 }
 
 // What one sidecar has read, the next finds in Redis.

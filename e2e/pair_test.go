@@ -43,9 +43,7 @@ func (p *pair) write(n int, env ...string) time.Time {
 	p.f.file(filepath.Base(p.file), bucketFile(p.tenant, n))
 	p.f.importAs(p.login, p.file, env...).ok(p.f)
 	acknowledged := time.Now()
-	// A revision is the clock at the start of its transaction, in ms; the servers
-	// share our clock. The commit came soon after, and before the acknowledgement.
-	at := time.UnixMilli(p.f.revision(p.tenant)).Add(100 * time.Millisecond)
+	at := p.f.committed(p.tenant)
 	if at.After(acknowledged) {
 		at = acknowledged
 	}
@@ -155,7 +153,7 @@ func (w *watch) read(s *process) {
 	for ; !w.ended.Load(); time.Sleep(2 * time.Millisecond) { // the other tests need the processor too
 		asked := time.Now()
 		a, err := s.try("/v1/resolve/storage", w.p.token)
-		if err == nil && a.code != http.StatusOK && slices.Contains(w.tolerate, a.code) {
+		if err == nil && (a.code != http.StatusOK && slices.Contains(w.tolerate, a.code) || w.p.f.stalled(a, asked)) {
 			continue
 		}
 		if err != nil || a.code != http.StatusOK {
