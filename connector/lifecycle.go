@@ -509,7 +509,7 @@ func (w *work) grant(ctx context.Context, v verb) (bool, error) {
 			if w.revocation, w.beside, err = w.s.revoke(ctx, w.sc, &w.old, w.provider, cfg); err != nil {
 				return false, err
 			}
-			w.consents = clientOf(w.provider, cfg) != client{}
+			w.consents = NeedsConsent(w.provider, cfg)
 		}
 	}
 	if row.Status == GrantNone {

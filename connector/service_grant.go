@@ -3,6 +3,7 @@ package connector
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -21,6 +22,24 @@ func clientOf(p providers.Provider, cfg providers.Config) (c client) {
 		return client{}
 	}
 	return client{app.ClientID, app.AuthURL, app.TokenURL}
+}
+
+// NeedsConsent tells whether a config, with its secrets, needs a user's consent.
+func NeedsConsent(p providers.Provider, cfg providers.Config) bool { return clientOf(p, cfg) != client{} }
+
+// Unbinds tells whether the grant of a connector has to go when its config becomes
+// another one; both have their secrets. A refresh token works with the client that
+// it was given to, and must not be sent to the token endpoint of another; nor may
+// its access tokens be sent to another place than the one that was consented to.
+func Unbinds(p providers.Provider, was, is providers.Config) bool {
+	before := clientOf(p, was)
+	if before == (client{}) {
+		return false
+	}
+	schema := p.Schema()
+	return before != clientOf(p, is) || slices.ContainsFunc(changedParams(schema, was, is), func(name string) bool {
+		return len(schema.BoundSecrets(name)) > 0 || slices.Contains(schema.Egress.FromParams, name)
+	})
 }
 
 // appOf describes the OAuth2 client of a config; false: it mints no tokens.

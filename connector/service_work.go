@@ -193,21 +193,25 @@ func (w *work) edit(ctx context.Context, in input) error {
 	return nil
 }
 
-// remember decodes what is stored, for comparison. What does not fit its kind any
-// more is compared as it is: everything that differs then counts as changed.
+// remember decodes what is stored, for comparison.
 func (w *work) remember(schema *providers.Schema) {
 	w.was = providers.Config{Kind: schema.Kind, Params: map[string]any{}}
-	if w.fresh {
-		return
+	if !w.fresh {
+		w.was = StoredConfig(schema, &w.next, w.bundle.Values)
 	}
-	stored := valuesOf(w.next.Params)
-	cfg, err := schema.Decode(providers.Input{Params: stored, Secrets: w.bundle.Values},
-		providers.DecodeOptions{Configured: names(w.next.Secrets), Partial: true})
+}
+
+// StoredConfig decodes what is stored of c with those of its secrets that are at
+// hand, for comparison. What does not fit its kind any more is taken as it is:
+// everything that differs then counts as changed.
+func StoredConfig(schema *providers.Schema, c *Connector, secrets secret.Map) providers.Config {
+	stored := valuesOf(c.Params)
+	cfg, err := schema.Decode(providers.Input{Params: stored, Secrets: secrets},
+		providers.DecodeOptions{Configured: names(c.Secrets), Partial: true})
 	if err != nil {
-		w.was.Params, w.was.Secrets = stored, w.bundle.Values
-		return
+		return providers.Config{Kind: schema.Kind, Params: stored, Secrets: secrets}
 	}
-	w.was = cfg
+	return cfg
 }
 
 func names[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
@@ -353,22 +357,19 @@ func (w *work) bound(schema *providers.Schema, configured []string, given secret
 
 // changed names the params whose value in effect is another one, defaults filled
 // in: writing a default out is no change, clearing a value is one.
-func (w *work) changed(schema *providers.Schema) (changed []string) {
+func (w *work) changed(schema *providers.Schema) []string {
+	return changedParams(schema, w.was, w.is)
+}
+
+func changedParams(schema *providers.Schema, was, is providers.Config) (changed []string) {
 	for _, p := range schema.Params {
-		before, had := w.was.Params[p.Name]
-		after, has := w.is.Params[p.Name]
+		before, had := was.Params[p.Name]
+		after, has := is.Params[p.Name]
 		if had != has || !SameValue(before, after) {
 			changed = append(changed, p.Name)
 		}
 	}
 	return changed
-}
-
-// moved tells whether a param changed that says where something secret is sent.
-func (w *work) moved(schema *providers.Schema) bool {
-	return slices.ContainsFunc(w.changed(schema), func(name string) bool {
-		return len(schema.BoundSecrets(name)) > 0 || slices.Contains(schema.Egress.FromParams, name)
-	})
 }
 
 // cleared are the secrets that in clears, by canonical name.
@@ -468,15 +469,8 @@ func (w *work) restateFrom(schema *providers.Schema) {
 	if w.read {
 		was, is := w.was, w.is
 		was.Secrets, is.Secrets = w.bundle.Values, w.values
-		before, after := client{}, clientOf(w.provider, is)
-		if !w.fresh {
-			before = clientOf(w.provider, was)
-		}
-		w.consents = after != client{}
-		// A refresh token works with the client that it was given to, and must not be
-		// sent to the token endpoint of another; nor may its access tokens be sent to
-		// another place than the one that was consented to.
-		w.unbind = before != client{} && (before != after || w.moved(schema))
+		w.consents = NeedsConsent(w.provider, is)
+		w.unbind = !w.fresh && Unbinds(w.provider, was, is)
 		affects = affects || w.unbind
 	}
 	switch {

@@ -196,6 +196,19 @@ func (c *connectorPlan) write(ctx context.Context, tx connector.TenantTx, moved 
 	if c.action == Create {
 		return tx.Insert(ctx, next)
 	}
+	if c.unbinds {
+		row, err := tx.Grant(ctx, next.ID)
+		if err != nil {
+			return err
+		}
+		if row.Status != connector.GrantNone && c.consents {
+			next.State = connector.StateNeedsReauthorization
+		}
+		// What the secret store has of it is the sweeper's to remove.
+		if err := tx.DeleteGrant(ctx, next.ID); err != nil {
+			return err
+		}
+	}
 	return tx.Update(ctx, next.ID, c.stored.Version+moved, func(s *connector.Connector) error {
 		s.Name, s.SchemaVersion, s.State = next.Name, next.SchemaVersion, next.State
 		s.Active, s.Default, s.BlockPinned, s.NoUpdate = next.Active, next.Default, next.BlockPinned, next.NoUpdate

@@ -295,7 +295,7 @@ func (p *planner) planConnector(ctx context.Context, s *tenantState, c *connecto
 		// Another one may answer by now; only the file makes it the default again.
 		next.Default = plan.claims
 	}
-	if err := p.merge(ctx, s, c, in, schema, plan); err != nil {
+	if err := p.merge(ctx, s, c, in, provider, plan); err != nil {
 		return nil, err
 	}
 	switch {

@@ -148,7 +148,7 @@ func TestMain(m *testing.M) { testenv.Main(m) }
 var core = map[string]func(t *testing.T, w *world){
 	"example": exampleCase, "rotation": rotationCase, "default": defaultCase, "stale plan": staleCase,
 	"rows": rowsCase, "deleted": deletedCase, "export": exportCase, "merge": mergeCase,
-	"CSV files": csvCase, "failing secret store": failingVaultCase, "refused transaction": refusedCase, "bad file": badFileCase,
+	"CSV files": csvCase, "failing secret store": failingVaultCase, "refused transaction": refusedCase, "bad file": badFileCase, "grant": grantCase,
 }
 
 func TestEmbedded(t *testing.T) { runCore(t, embedded) }

@@ -43,7 +43,8 @@ func decide(fileIsStored, fileIsBase, storedIsBase bool) outcome {
 }
 
 // merge brings the file's params and secrets together with the stored ones.
-func (p *planner) merge(ctx context.Context, s *tenantState, c *connectorRecord, in content, schema *providers.Schema, plan *connectorPlan) error {
+func (p *planner) merge(ctx context.Context, s *tenantState, c *connectorRecord, in content, provider providers.Provider, plan *connectorPlan) error {
+	schema := provider.Schema()
 	bundle, err := p.bundle(ctx, s, plan.stored)
 	if err != nil {
 		return err
@@ -55,6 +56,7 @@ func (p *planner) merge(ctx context.Context, s *tenantState, c *connectorRecord,
 			return err
 		}
 	}
+	was := connector.StoredConfig(schema, &plan.next, bundle.Values)
 	// What stays takes part in the check: what the file doesn't mention and no
 	// import brought, or all that it doesn't mention when it states no whole.
 	input := providers.Input{Params: maps.Clone(in.input.Params), Secrets: in.input.Secrets.Clone()}
@@ -91,7 +93,28 @@ func (p *planner) merge(ctx context.Context, s *tenantState, c *connectorRecord,
 	if content && plan.stored != nil {
 		plan.next.State = connector.StateUntested
 	}
-	p.recheck(c, in, schema, plan, bundle)
+	if is, ok := p.recheck(c, in, schema, plan, bundle); ok && plan.stored != nil {
+		return p.regrant(ctx, provider, plan, was, is)
+	}
+	return nil
+}
+
+// regrant says what becomes of the connector's OAuth2 grant, and of its state by
+// that, as an edit does.
+func (p *planner) regrant(ctx context.Context, provider providers.Provider, plan *connectorPlan, was, is providers.Config) error {
+	plan.consents = connector.NeedsConsent(provider, is)
+	plan.unbinds = connector.Unbinds(provider, was, is)
+	if plan.consents && !plan.unbinds && plan.stored.State == connector.StateNeedsReauthorization {
+		plan.next.State = plan.stored.State
+	}
+	if !plan.unbinds {
+		return nil
+	}
+	row, err := p.im.Store.Grant(ctx, plan.tenant, plan.stored.ID)
+	if err != nil {
+		return fmt.Errorf("read the grant of %s: %w", label(plan.stored), err)
+	}
+	plan.granted = row.Status != connector.GrantNone
 	return nil
 }
 
@@ -398,9 +421,10 @@ func (p *planner) mergeSecrets(c *connectorRecord, in content, bundle vault.Bund
 }
 
 // recheck decodes the merged result: each side may be valid and both together not.
-func (p *planner) recheck(c *connectorRecord, in content, schema *providers.Schema, plan *connectorPlan, bundle vault.Bundle) {
+// It returns it with its secrets; false where there is none.
+func (p *planner) recheck(c *connectorRecord, in content, schema *providers.Schema, plan *connectorPlan, bundle vault.Bundle) (providers.Config, bool) {
 	if len(plan.conflicts) > 0 || plan.stored == nil {
-		return
+		return providers.Config{}, false
 	}
 	input := providers.Input{Params: map[string]any{}, Secrets: plan.secrets}
 	if plan.secrets == nil {
@@ -409,7 +433,7 @@ func (p *planner) recheck(c *connectorRecord, in content, schema *providers.Sche
 	for name, param := range plan.next.Params {
 		input.Params[name] = param.Value
 	}
-	_, complaints, err := decode(schema, input, nil)
+	cfg, complaints, err := decode(schema, input, nil)
 	if err != nil {
 		complaints = []fault.Violation{{Message: "the merged config can't be read"}}
 	}
@@ -417,4 +441,5 @@ func (p *planner) recheck(c *connectorRecord, in content, schema *providers.Sche
 		v.Message += " (together with what is stored)"
 		p.violation(c, in, v)
 	}
+	return cfg, len(complaints) == 0
 }

@@ -78,6 +78,9 @@ type connectorPlan struct {
 	voided              []string // secrets that a changed target makes void
 	retargeted          []string // secrets that the file gives together with a new target
 	claims              bool     // the file says is_default
+	consents            bool     // what is stored then needs a user's consent
+	unbinds             bool     // its grant goes, and a consent that is under way
+	granted             bool     // there was one when the plan was made
 	defaultAt, activeAt datafile.Position
 
 	// secrets is the whole new map, nil when nothing is written to the vault.
@@ -199,6 +202,9 @@ func (p *Plan) String() string {
 			}
 			if len(c.kept) > 0 {
 				fmt.Fprintf(&b, "             kept as changed since the last import: %s\n", strings.Join(c.kept, ", "))
+			}
+			if c.granted && c.writes() {
+				b.WriteString("             its OAuth2 grant ends, as its client or where it is used changes\n")
 			}
 			for _, x := range c.conflicts {
 				fmt.Fprintf(&b, "             conflict: %s\n", x)
