@@ -58,11 +58,10 @@ func shapeEntry(e connector.AuditEntry) AuditEntry {
 		RequestID: e.RequestID, Fields: append([]string{}, e.Fields...), Note: e.Note}
 }
 
-const (
-	cursorAudit = "audit"
-	// exportTimeout bounds an export of the audit, which holds a connection.
-	exportTimeout = 5 * time.Minute
-)
+var auditCursor = cursor[int64]{"audit", position}
+
+// exportTimeout bounds an export of the audit, which holds a connection.
+const exportTimeout = 5 * time.Minute
 
 func (a *API) audit() {
 	register(a, operation{
@@ -76,27 +75,15 @@ func (a *API) audit() {
 	}) (*struct{ Body AuditList }, error) {
 		f := in.filter()
 		f.Limit = in.Limit
-		key, err := keyOf(cursorAudit, in.Cursor)
-		if err != nil {
+		var err error
+		if f.Before, err = auditCursor.key(in.Cursor); err != nil {
 			return nil, err
-		}
-		if key != "" {
-			if f.Before, err = strconv.ParseInt(key, 10, 64); err != nil || f.Before < 1 {
-				return nil, badCursor()
-			}
 		}
 		page, err := a.o.Service.Audit(ctx, k.scope, f)
 		if err != nil {
 			return nil, err
 		}
-		out := AuditList{Items: []AuditEntry{}}
-		for _, e := range page.Items {
-			out.Items = append(out.Items, shapeEntry(e))
-		}
-		if page.Next != 0 {
-			out.NextCursor = ref(cursorOf(cursorAudit, strconv.FormatInt(page.Next, 10)), true)
-		}
-		return &struct{ Body AuditList }{out}, nil
+		return &struct{ Body AuditList }{AuditList{shaped(page.Items, shapeEntry), auditCursor.next(page.Next)}}, nil
 	})
 	register(a, operation{
 		Operation: huma.Operation{OperationID: "export-audit", Method: http.MethodGet, Path: "/api/audit/export", Tags: []string{tagAudit},

@@ -153,7 +153,7 @@ type ConnectorList struct {
 
 type listOutput struct{ Body ConnectorList }
 
-const cursorConnectors = "connectors"
+var connectorsCursor = cursor[connector.ID]{"connectors", connector.ParseID}
 
 func (a *API) list(ctx context.Context, k *call, in *listInput) (*listOutput, error) {
 	f := connector.ListFilter{
@@ -175,14 +175,9 @@ func (a *API) list(ctx context.Context, k *call, in *listInput) (*listOutput, er
 	case in.TenantWide:
 		f.Organization = &tenant.OrganizationID{}
 	}
-	key, err := keyOf(cursorConnectors, in.Cursor)
-	if err != nil {
+	var err error
+	if f.After, err = connectorsCursor.key(in.Cursor); err != nil {
 		return nil, err
-	}
-	if key != "" {
-		if f.After, err = connector.ParseID(key); err != nil {
-			return nil, badCursor()
-		}
 	}
 	page, err := a.o.Service.List(ctx, k.scope, f)
 	if err != nil {
@@ -194,9 +189,7 @@ func (a *API) list(ctx context.Context, k *call, in *listInput) (*listOutput, er
 			return nil, err
 		}
 	}
-	if !page.Next.IsZero() {
-		out.Body.NextCursor = ref(cursorOf(cursorConnectors, page.Next.String()), true)
-	}
+	out.Body.NextCursor = connectorsCursor.next(page.Next)
 	return out, nil
 }
 
@@ -269,11 +262,8 @@ func (a *API) created(w connector.Written) (*created, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &created{Location: "/api/connectors/" + w.Connector.ID.String(), ETag: out.ETag, Revision: out.Revision, Body: out.Body}
-	if w.Replayed {
-		c.Replayed = "true"
-	}
-	return c, nil
+	return &created{Location: "/api/connectors/" + w.Connector.ID.String(), ETag: out.ETag, Revision: out.Revision,
+		Replayed: replayed(w.Replayed), Body: out.Body}, nil
 }
 
 func firstOf(errs ...error) error {

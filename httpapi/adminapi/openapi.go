@@ -30,7 +30,7 @@ func (a *API) config() huma.Config {
 			OpenAPI: "3.1.0",
 			Info: &huma.Info{
 				Title: "Patchbay admin API", Version: a.version(),
-				Description: "Connectors of a tenant, and tenants of a platform. Errors are problems (RFC 9457). A read never shows a secret, but where it says so.",
+				Description: "Connectors of a tenant, and tenants of a platform. Errors are problems (RFC 9457). No read shows a secret, except where it says so.",
 				License:     &huma.License{Name: "Apache-2.0", Identifier: "Apache-2.0"},
 				Contact:     &huma.Contact{Name: "Patchbay", URL: "https://github.com/patchbay-dev/patchbay"},
 			},

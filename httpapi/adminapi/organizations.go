@@ -48,11 +48,7 @@ func shapeOrganization(o connector.Organization) Organization {
 }
 
 func writtenOrganization(w connector.WrittenOrganization) *organizationOutput {
-	out := &organizationOutput{Revision: w.Revision, Body: shapeOrganization(w.Organization)}
-	if w.Replayed {
-		out.Replayed = "true"
-	}
-	return out
+	return &organizationOutput{Revision: w.Revision, Replayed: replayed(w.Replayed), Body: shapeOrganization(w.Organization)}
 }
 
 // pathOrganization reads the id of a path. One that can't be an id is unknown.
@@ -64,7 +60,7 @@ func pathOrganization(text string) (tenant.OrganizationID, error) {
 	return id, nil
 }
 
-const cursorOrganizations = "organizations"
+var organizationsCursor = cursor[tenant.OrganizationID]{"organizations", tenant.ParseOrganizationID}
 
 // organizationBody is an organization to be created.
 type organizationBody struct {
@@ -93,27 +89,15 @@ func (a *API) organizations() {
 		if in.Active != "" {
 			f.Active = ref(in.Active == "true", true)
 		}
-		key, err := keyOf(cursorOrganizations, in.Cursor)
-		if err != nil {
+		var err error
+		if f.After, err = organizationsCursor.key(in.Cursor); err != nil {
 			return nil, err
-		}
-		if key != "" {
-			if f.After, err = tenant.ParseOrganizationID(key); err != nil {
-				return nil, badCursor()
-			}
 		}
 		page, err := a.o.Service.Organizations(ctx, k.scope, f)
 		if err != nil {
 			return nil, err
 		}
-		out := OrganizationList{Items: []Organization{}}
-		for _, o := range page.Items {
-			out.Items = append(out.Items, shapeOrganization(o))
-		}
-		if !page.Next.IsZero() {
-			out.NextCursor = ref(cursorOf(cursorOrganizations, page.Next.String()), true)
-		}
-		return &struct{ Body OrganizationList }{out}, nil
+		return &struct{ Body OrganizationList }{OrganizationList{shaped(page.Items, shapeOrganization), organizationsCursor.next(page.Next)}}, nil
 	})
 	register(a, operation{
 		Operation: huma.Operation{OperationID: "create-organization", Method: http.MethodPost, Path: "/api/organizations", Tags: []string{tagOrganizations},

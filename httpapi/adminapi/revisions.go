@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"maps"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/patchbay-dev/patchbay/connector"
@@ -62,22 +61,16 @@ func (a *API) restoreRevision(ctx context.Context, k *call, in *revisionInput) (
 	return a.written(w)
 }
 
-const cursorRevisions = "revisions"
+var revisionsCursor = cursor[int64]{"revisions", position}
 
 func (a *API) revisions(ctx context.Context, k *call, in *revisionsInput) (*struct{ Body RevisionList }, error) {
 	id, err := parseID(in.ID)
 	if err != nil {
 		return nil, err
 	}
-	key, err := keyOf(cursorRevisions, in.Cursor)
+	before, err := revisionsCursor.key(in.Cursor)
 	if err != nil {
 		return nil, err
-	}
-	var before int64
-	if key != "" {
-		if before, err = strconv.ParseInt(key, 10, 64); err != nil || before < 1 {
-			return nil, badCursor()
-		}
 	}
 	// One more than is shown: what the last one changed is seen beside it.
 	page, err := a.o.Service.History(ctx, k.scope, id, before, min(in.Limit+1, connector.MaxPage+1))
@@ -100,7 +93,7 @@ func (a *API) revisions(ctx context.Context, k *call, in *revisionsInput) (*stru
 		out.Items = append(out.Items, item)
 	}
 	if len(page) > in.Limit {
-		out.NextCursor = ref(cursorOf(cursorRevisions, strconv.FormatInt(page[in.Limit-1].Version, 10)), true)
+		out.NextCursor = revisionsCursor.next(page[in.Limit-1].Version)
 	}
 	return &struct{ Body RevisionList }{out}, nil
 }

@@ -125,6 +125,23 @@ func ref[T any](v T, set bool) *T {
 	return &v
 }
 
+// shaped are items as the API shows them; none are an empty list, never null.
+func shaped[T, S any](items []T, shape func(T) S) []S {
+	out := make([]S, len(items))
+	for i, item := range items {
+		out[i] = shape(item)
+	}
+	return out
+}
+
+// replayed is the Idempotency-Replayed of an answer; "" leaves the header out.
+func replayed(is bool) string {
+	if is {
+		return "true"
+	}
+	return ""
+}
+
 func typeOf[T any]() reflect.Type { return reflect.TypeFor[T]() }
 
 func idText(o tenant.OrganizationID) *string { return ref(o.String(), !o.IsZero()) }

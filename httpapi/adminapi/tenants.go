@@ -56,7 +56,7 @@ func (p TenantPath) tenant() (tenant.ID, error) {
 	return id, nil
 }
 
-const cursorTenants = "tenants"
+var tenantsCursor = cursor[tenant.ID]{"tenants", tenant.ParseID}
 
 // tenantBody is a tenant to be created.
 type tenantBody struct {
@@ -89,27 +89,15 @@ func (a *API) tenants() {
 			Limit  int    `query:"limit" minimum:"1" maximum:"200" default:"50"`
 		}) (*struct{ Body TenantList }, error) {
 			f := connector.TenantFilter{Status: connector.Status(in.Status), Query: in.Q, Limit: in.Limit}
-			key, err := keyOf(cursorTenants, in.Cursor)
-			if err != nil {
+			var err error
+			if f.After, err = tenantsCursor.key(in.Cursor); err != nil {
 				return nil, err
-			}
-			if key != "" {
-				if f.After, err = tenant.ParseID(key); err != nil {
-					return nil, badCursor()
-				}
 			}
 			page, err := a.o.Service.Tenants(ctx, k.scope, f)
 			if err != nil {
 				return nil, err
 			}
-			out := TenantList{Items: []Tenant{}}
-			for _, t := range page.Items {
-				out.Items = append(out.Items, shapeTenant(t))
-			}
-			if !page.Next.IsZero() {
-				out.NextCursor = ref(cursorOf(cursorTenants, page.Next.String()), true)
-			}
-			return &struct{ Body TenantList }{out}, nil
+			return &struct{ Body TenantList }{TenantList{shaped(page.Items, shapeTenant), tenantsCursor.next(page.Next)}}, nil
 		})
 	create := declare("create-tenant", http.MethodPost, "", "Create a tenant", "Ready, and empty. An id that was ever a tenant's is 409.")
 	create.DefaultStatus, create.body, create.may = http.StatusCreated, tenantBody{}, []fault.Code{fault.AlreadyExists, fault.Conflict}
@@ -129,11 +117,8 @@ func (a *API) tenants() {
 		if err != nil {
 			return nil, err
 		}
-		out := &tenantOutput{Location: "/api/tenants/" + w.Tenant.ID.String(), Revision: w.Revision, Body: shapeTenant(w.Tenant)}
-		if w.Replayed {
-			out.Replayed = "true"
-		}
-		return out, nil
+		return &tenantOutput{Location: "/api/tenants/" + w.Tenant.ID.String(), Revision: w.Revision,
+			Replayed: replayed(w.Replayed), Body: shapeTenant(w.Tenant)}, nil
 	})
 	register(a, declare("get-tenant", http.MethodGet, "/{tenant}", "Read a tenant", ""),
 		func(ctx context.Context, k *call, in *TenantPath) (*struct{ Body Tenant }, error) {

@@ -3,7 +3,6 @@ package housekeeping
 import (
 	"context"
 	"log/slog"
-	"math/rand/v2"
 	"sync/atomic"
 	"time"
 
@@ -56,20 +55,8 @@ func NewDrift(o DriftOptions) *Drift {
 // Run aligns at once and then about every 30 s, until ctx ends. Several may run
 // side by side: the second finds nothing to do.
 func (d *Drift) Run(ctx context.Context) error {
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-timer.C:
-		}
-		if err := d.Align(ctx); err != nil && ctx.Err() == nil {
-			d.Failures.Add(1)
-			d.log.Warn("connectors were not all brought in line with their grants; the next pass goes on", "error", err)
-		}
-		timer.Reset(d.every/2 + rand.N(d.every))
-	}
+	return passes{first: 0, every: d.every, failures: &d.Failures, log: d.log,
+		failed: "connectors were not all brought in line with their grants; the next pass goes on"}.repeat(ctx, d.Align)
 }
 
 // Align makes one pass. It stops at the first outage; another error costs one

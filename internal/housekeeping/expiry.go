@@ -3,7 +3,6 @@ package housekeeping
 import (
 	"context"
 	"log/slog"
-	"math/rand/v2"
 	"sync/atomic"
 	"time"
 )
@@ -59,20 +58,8 @@ func NewExpiry(o ExpiryOptions) *Expiry {
 // Run sweeps at once and then about every 10 min, until ctx ends. Several may run
 // side by side.
 func (e *Expiry) Run(ctx context.Context) error {
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-timer.C:
-		}
-		if err := e.Sweep(ctx); err != nil && ctx.Err() == nil {
-			e.Failures.Add(1)
-			e.log.Warn("what has ended was not all deleted; the next pass goes on", "error", err)
-		}
-		timer.Reset(e.every/2 + rand.N(e.every))
-	}
+	return passes{first: 0, every: e.every, failures: &e.Failures, log: e.log,
+		failed: "what has ended was not all deleted; the next pass goes on"}.repeat(ctx, e.Sweep)
 }
 
 // Sweep makes one pass. It stops at the first error.

@@ -64,20 +64,8 @@ func NewPurger(o PurgerOptions) *Purger {
 // Run purges soon after its start and then about every 10 min, until ctx ends.
 // Several may run side by side.
 func (p *Purger) Run(ctx context.Context) error {
-	timer := time.NewTimer(rand.N(p.every))
-	defer timer.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-timer.C:
-		}
-		if err := p.Purge(ctx); err != nil && ctx.Err() == nil {
-			p.Failures.Add(1)
-			p.log.Warn("tenants that are due were not all deleted; the next pass goes on", "error", err)
-		}
-		timer.Reset(p.every/2 + rand.N(p.every))
-	}
+	return passes{first: rand.N(p.every), every: p.every, failures: &p.Failures, log: p.log,
+		failed: "tenants that are due were not all deleted; the next pass goes on"}.repeat(ctx, p.Purge)
 }
 
 // Purge makes one pass. It stops at the first outage; other errors cost one tenant

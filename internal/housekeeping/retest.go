@@ -215,20 +215,6 @@ func share(phase uint64, d time.Duration) time.Duration {
 	return time.Duration(float64(phase>>11) / (1 << 53) * float64(d))
 }
 
-func sleep(ctx context.Context, d time.Duration) error {
-	if d <= 0 {
-		return ctx.Err()
-	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-timer.C:
-		return nil
-	}
-}
-
 // test tests one connector and records what it found. It holds a slot on entry and
 // none at its end; it waits for the second test without one.
 func (r *Retester) test(ctx context.Context, t tenant.ID, c connector.Connector) {

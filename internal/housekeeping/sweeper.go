@@ -77,20 +77,8 @@ func New(o Options) *Sweeper {
 // start at most, at a moment of chance, so that replicas that start together
 // spread over the hour.
 func (s *Sweeper) Run(ctx context.Context) error {
-	timer := time.NewTimer(rand.N(every))
-	defer timer.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-timer.C:
-		}
-		if err := s.Sweep(ctx); err != nil && ctx.Err() == nil {
-			s.Failures.Add(1)
-			s.log.Warn("unreferenced secrets were not all swept; the next pass goes on", "error", err)
-		}
-		timer.Reset(every/2 + rand.N(every))
-	}
+	return passes{first: rand.N(every), every: every, failures: &s.Failures, log: s.log,
+		failed: "unreferenced secrets were not all swept; the next pass goes on"}.repeat(ctx, s.Sweep)
 }
 
 // Sweep makes one pass, one request after the other: nobody waits for it, and
