@@ -25,7 +25,9 @@ func clientOf(p providers.Provider, cfg providers.Config) (c client) {
 }
 
 // NeedsConsent tells whether a config, with its secrets, needs a user's consent.
-func NeedsConsent(p providers.Provider, cfg providers.Config) bool { return clientOf(p, cfg) != client{} }
+func NeedsConsent(p providers.Provider, cfg providers.Config) bool {
+	return clientOf(p, cfg) != client{}
+}
 
 // Unbinds tells whether the grant of a connector has to go when its config becomes
 // another one; both have their secrets. A refresh token works with the client that

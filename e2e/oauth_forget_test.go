@@ -78,7 +78,7 @@ func TestADisconnectedAccountLeavesNoToken(t *testing.T) {
 		t.Errorf("a sidecar answers %d %s", a.code, a.body)
 	}
 	m.consent()
-	_, meta, err = c.ActivateConnector(t.Context(), m.id.String(), "the mail API is not there")
+	_, _, err = c.ActivateConnector(t.Context(), m.id.String(), "the mail API is not there")
 	if err != nil {
 		t.Fatal(err)
 	}

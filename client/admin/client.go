@@ -95,7 +95,7 @@ func IfMatch(etag string) Option { return func(h http.Header) { h.Set("If-Match"
 func Once(key string) Option { return func(h http.Header) { h.Set("Idempotency-Key", key) } }
 
 // RequestID joins the client's log with the server's.
-func RequestID(id string) Option { return func(h http.Header) { h.Set("X-Request-Id", id) } }
+func RequestID(id string) Option { return func(h http.Header) { h.Set("X-Request-ID", id) } }
 
 // body is a request's, with its media type.
 type body struct {
@@ -152,7 +152,7 @@ func (c *Client) open(ctx context.Context, method, path string, query url.Values
 	if err != nil {
 		return nil, Meta{}, err
 	}
-	m := Meta{Status: res.StatusCode, ETag: res.Header.Get("ETag"), RequestID: res.Header.Get("X-Request-Id"), Replayed: res.Header.Get("Idempotency-Replayed") == "true",
+	m := Meta{Status: res.StatusCode, ETag: res.Header.Get("ETag"), RequestID: res.Header.Get("X-Request-ID"), Replayed: res.Header.Get("Idempotency-Replayed") == "true",
 		Revocation: res.Header.Get("X-Patchbay-Revocation")}
 	m.Revision, _ = strconv.ParseInt(res.Header.Get("X-Patchbay-Revision"), 10, 64) // absent after reads
 	if res.StatusCode < 400 {

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -116,11 +117,7 @@ type ConnectorList struct {
 const connectors = "/api/connectors"
 
 func one(id string, more ...string) string {
-	path := connectors + "/" + url.PathEscape(id)
-	for _, m := range more {
-		path += "/" + m
-	}
-	return path
+	return strings.Join(append([]string{connectors, url.PathEscape(id)}, more...), "/")
 }
 
 // ListConnectors returns one page; cursor "" is the first.

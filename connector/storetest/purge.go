@@ -52,7 +52,7 @@ func purge(w *world) {
 		gone := w.insert(t, draft(w.lab, providers.Email))
 		w.update(t, gone, func(c *connector.Connector) { c.DeletedAt = moment })
 		w.change(t, func(ctx context.Context, tx connector.TenantTx) error { return tx.PutGrant(ctx, own.ID, 3) })
-		c := w.consent(own, byte(t.String()[0]), time.Hour)
+		c := w.consent(own, t.String()[0], time.Hour)
 		c.Tenant = t
 		w.ok(w.store.PutConsent(w.ctx(), c), "put a consent")
 	}
@@ -142,8 +142,8 @@ func purge(w *world) {
 	if history, err := w.store.Tenant(w.b).History(w.ctx(), left[0].ID, 0, 0); err != nil || len(history) == 0 {
 		w.Errorf("the other tenant's history: %v, %v", history, err)
 	}
-	w.ok(w.store.AnswerConsent(w.ctx(), hash(byte(w.b.String()[0])), hash(1), []byte("v"), []byte("c"), time.Hour), "the other tenant's consent")
-	w.code(w.store.AnswerConsent(w.ctx(), hash(byte(w.a.String()[0])), hash(2), []byte("v"), []byte("c"), time.Hour), fault.NotFound, "the consent of what is gone")
+	w.ok(w.store.AnswerConsent(w.ctx(), hash(w.b.String()[0]), hash(1), []byte("v"), []byte("c"), time.Hour), "the other tenant's consent")
+	w.code(w.store.AnswerConsent(w.ctx(), hash(w.a.String()[0]), hash(2), []byte("v"), []byte("c"), time.Hour), fault.NotFound, "the consent of what is gone")
 }
 
 // purgeRace has somebody resume a tenant while its purge begins: one of them wins,
@@ -169,8 +169,8 @@ func purgeRace(w *world) {
 		wg.Wait()
 		t, err := w.store.Tenant(id).Get(w.ctx())
 		w.ok(err, "get")
-		switch {
-		case begin == nil:
+		switch begin {
+		case nil:
 			w.code(resume, fault.Conflict, "resume beside a purge")
 			if t.Status != connector.StatusSuspended || t.PurgeAt.IsZero() {
 				w.Errorf("a purged tenant is %+v", t)

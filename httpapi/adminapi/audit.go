@@ -58,6 +58,11 @@ func shapeEntry(e connector.AuditEntry) AuditEntry {
 		RequestID: e.RequestID, Fields: append([]string{}, e.Fields...), Note: e.Note}
 }
 
+// brokenOff is the last line of an export that didn't reach its end.
+type brokenOff struct {
+	Problem problem.Problem `json:"problem"`
+}
+
 var auditCursor = cursor[int64]{"audit", position}
 
 // exportTimeout bounds an export of the audit, which holds a connection.
@@ -133,8 +138,10 @@ func (a *API) stream(w *bufio.Writer, sc connector.Scope, id string, f connector
 		f.Before = page.Next
 		var err error
 		if page, err = a.o.Service.Audit(ctx, sc, f); err != nil {
-			_ = out.Encode(map[string]any{"problem": problem.Of(err, id)}) // the client may have gone
-			_ = w.Flush()
+			if err := out.Encode(brokenOff{problem.Of(err, id)}); err != nil {
+				return // the client has gone
+			}
+			_ = w.Flush() // it may go now
 			return
 		}
 	}

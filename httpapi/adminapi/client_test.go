@@ -18,8 +18,7 @@ import (
 // names are the keys of a type in JSON, embedded ones included.
 func names(t reflect.Type) []string {
 	out := map[string]bool{}
-	for i := range t.NumField() {
-		f := t.Field(i)
+	for f := range t.Fields() {
 		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
 		switch {
 		case f.Anonymous && name == "":

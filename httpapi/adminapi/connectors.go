@@ -198,7 +198,7 @@ type createBody struct {
 	Name           string           `json:"name,omitempty" doc:"For people." maxLength:"200" minLength:"1" required:"true"`
 	Category       string           `json:"category,omitempty" doc:"The kind's, when given."`
 	Kind           string           `json:"kind,omitempty" required:"true"`
-	OrganizationID optional[string] `json:"organization_id,omitempty" doc:"Whom it belongs to; null or absent: the whole tenant." example:"acme"`
+	OrganizationID optional[string] `json:"organization_id,omitzero" doc:"Whom it belongs to; null or absent: the whole tenant." example:"acme"`
 	Params         map[string]any   `json:"params,omitempty"`
 	Secrets        secret.Map       `json:"secrets,omitempty"`
 	IsDefault      bool             `json:"is_default,omitempty" doc:"It answers for its organization and category from now on; implies active."`
@@ -286,7 +286,7 @@ type EditBody struct {
 	Name           *string          `json:"name,omitempty" maxLength:"200" minLength:"1"`
 	Category       *string          `json:"category,omitempty" doc:"Never changes: when given, it must be what is there."`
 	Kind           *string          `json:"kind,omitempty" doc:"Never changes: when given, it must be what is there."`
-	OrganizationID optional[string] `json:"organization_id,omitempty" doc:"Never changes: when given, it must be what is there."`
+	OrganizationID optional[string] `json:"organization_id,omitzero" doc:"Never changes: when given, it must be what is there."`
 	Params         map[string]any   `json:"params,omitempty" doc:"As the kind's schema says; null clears a param."`
 	Secrets        secret.Map       `json:"secrets,omitempty" doc:"Name to value; null clears a secret."`
 	IsDefault      *bool            `json:"is_default,omitempty"`

@@ -70,7 +70,7 @@ func humaFault(status int, errs []error) error {
 	}
 	out := fault.New(fault.InvalidArgument, "a parameter has a problem")
 	for _, err := range errs {
-		d, ok := err.(huma.ErrorDetailer) //nolint:errorlint // huma hands its own over, unwrapped
+		d, ok := err.(huma.ErrorDetailer) // huma hands its own over, unwrapped
 		if !ok {
 			continue
 		}

@@ -123,7 +123,7 @@ type testDraftBody struct {
 	Name           string           `json:"name,omitempty" doc:"Not looked at: so that a create's body can be sent as it is."`
 	Category       string           `json:"category,omitempty"`
 	Kind           string           `json:"kind,omitempty" doc:"Needed without id."`
-	OrganizationID optional[string] `json:"organization_id,omitempty" doc:"Not looked at."`
+	OrganizationID optional[string] `json:"organization_id,omitzero" doc:"Not looked at."`
 	Params         map[string]any   `json:"params,omitempty"`
 	Secrets        secret.Map       `json:"secrets,omitempty"`
 	TestBody
@@ -327,7 +327,7 @@ func (a *API) restore(ctx context.Context, k *call, in *bodyless) (*written, err
 // cloneBody names a copy.
 type cloneBody struct {
 	Name           string           `json:"name,omitempty" minLength:"1" maxLength:"200" required:"true"`
-	OrganizationID optional[string] `json:"organization_id,omitempty" doc:"Whom the copy belongs to; null or absent: the whole tenant."`
+	OrganizationID optional[string] `json:"organization_id,omitzero" doc:"Whom the copy belongs to; null or absent: the whole tenant."`
 }
 
 type cloneInput struct {

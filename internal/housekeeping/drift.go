@@ -56,7 +56,7 @@ func NewDrift(o DriftOptions) *Drift {
 // side by side: the second finds nothing to do.
 func (d *Drift) Run(ctx context.Context) error {
 	return passes{first: 0, every: d.every, failures: &d.Failures, log: d.log,
-		failed: "connectors were not all brought in line with their grants; the next pass goes on"}.repeat(ctx, d.Align)
+		job: "bring connectors in line with their grants"}.repeat(ctx, d.Align)
 }
 
 // Align makes one pass. It stops at the first outage; another error costs one

@@ -59,7 +59,7 @@ func NewExpiry(o ExpiryOptions) *Expiry {
 // side by side.
 func (e *Expiry) Run(ctx context.Context) error {
 	return passes{first: 0, every: e.every, failures: &e.Failures, log: e.log,
-		failed: "what has ended was not all deleted; the next pass goes on"}.repeat(ctx, e.Sweep)
+		job: "delete what has ended"}.repeat(ctx, e.Sweep)
 }
 
 // Sweep makes one pass. It stops at the first error.

@@ -65,7 +65,7 @@ func NewPurger(o PurgerOptions) *Purger {
 // Several may run side by side.
 func (p *Purger) Run(ctx context.Context) error {
 	return passes{first: rand.N(p.every), every: p.every, failures: &p.Failures, log: p.log,
-		failed: "tenants that are due were not all deleted; the next pass goes on"}.repeat(ctx, p.Purge)
+		job: "delete tenants that are due"}.repeat(ctx, p.Purge)
 }
 
 // Purge makes one pass. It stops at the first outage; other errors cost one tenant

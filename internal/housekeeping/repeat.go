@@ -14,7 +14,7 @@ type passes struct {
 	every    time.Duration // between passes on average; each pause is within half of it
 	failures *atomic.Int64 // counts passes that did not reach their end
 	log      *slog.Logger
-	failed   string // what is logged of such a pass
+	job      string // its name in the log
 }
 
 // repeat makes passes until ctx ends, whose error it returns. A pass that fails is
@@ -27,7 +27,7 @@ func (p passes) repeat(ctx context.Context, pass func(context.Context) error) er
 		}
 		if err := pass(ctx); err != nil && ctx.Err() == nil {
 			p.failures.Add(1)
-			p.log.Warn(p.failed, "error", err)
+			p.log.Warn("a pass did not reach its end; the next one goes on", "job", p.job, "error", err)
 		}
 		wait = p.every/2 + rand.N(p.every)
 	}

@@ -78,7 +78,7 @@ func New(o Options) *Sweeper {
 // spread over the hour.
 func (s *Sweeper) Run(ctx context.Context) error {
 	return passes{first: rand.N(every), every: every, failures: &s.Failures, log: s.log,
-		failed: "unreferenced secrets were not all swept; the next pass goes on"}.repeat(ctx, s.Sweep)
+		job: "sweep secrets that nothing refers to"}.repeat(ctx, s.Sweep)
 }
 
 // Sweep makes one pass, one request after the other: nobody waits for it, and

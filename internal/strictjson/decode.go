@@ -68,7 +68,7 @@ var (
 )
 
 func (d *decoder) decode(v any, to reflect.Value, pointer string) {
-	if n, ok := to.Addr().Interface().(Nullable); ok {
+	if n, ok := reflect.TypeAssert[Nullable](to.Addr()); ok {
 		if v != nil {
 			d.decode(v, reflect.ValueOf(n.Target()).Elem(), pointer)
 		}

@@ -11,6 +11,7 @@ import (
 	"net/http/cookiejar"
 	"net/http/httptest"
 	"net/url"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -66,8 +67,16 @@ func Consent(t testing.TB, provider, at string) *url.URL {
 		t.Fatal(err)
 	}
 	browser := &http.Client{Jar: jar, Timeout: time.Minute, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-	next := func(res *http.Response, err error) *url.URL {
+	next := func(method, at string, form url.Values) *url.URL {
 		t.Helper()
+		req, err := http.NewRequest(method, at, strings.NewReader(form.Encode()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if form != nil {
+			req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		}
+		res, err := browser.Do(req)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -79,11 +88,11 @@ func Consent(t testing.TB, provider, at string) *url.URL {
 		}
 		return l
 	}
-	u := next(browser.Get(at))
-	u = next(browser.PostForm(provider+"login/username", url.Values{
+	u := next(http.MethodGet, at, nil)
+	u = next(http.MethodPost, provider+"login/username", url.Values{
 		"id": {u.Query().Get("authRequestID")}, "username": {"test-user@" + u.Hostname()}, "password": {"verysecure"},
-	}))
-	return next(browser.Get(u.String()))
+	})
+	return next(http.MethodGet, u.String(), nil)
 }
 
 // Answer is what a provider said to a token request, not yet passed on.

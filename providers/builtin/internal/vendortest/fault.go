@@ -242,8 +242,7 @@ func unaccepted(t *testing.T, kind providers.Kind) providers.Runtime {
 		<-ctx.Done()
 		return nil, ctx.Err()
 	}
-	transport := rt.Transport.(*http.Transport)
-	transport.DialContext = rt.DialContext
+	transportOf(rt).DialContext = rt.DialContext
 	return rt
 }
 
@@ -254,6 +253,15 @@ func https(fault func(*testing.T, providers.Kind) providers.Runtime) func(*testi
 		rt.Endpoints[string(kind)] = strings.Replace(rt.Endpoints[string(kind)], "http://", "https://", 1)
 		return rt
 	}
+}
+
+// transportOf is the transport that at made.
+func transportOf(rt providers.Runtime) *http.Transport {
+	transport, ok := rt.Transport.(*http.Transport)
+	if !ok {
+		panic("vendortest: the runtime's transport is not its own")
+	}
+	return transport
 }
 
 // authority signs certificates, and is the one that operators trust.
@@ -271,7 +279,7 @@ var shared struct {
 // trusting is rt in a process whose operator trusts these roots and no others.
 func trusting(rt providers.Runtime, roots *x509.CertPool) providers.Runtime {
 	rt.Roots = roots
-	rt.Transport.(*http.Transport).TLSClientConfig.RootCAs = roots
+	transportOf(rt).TLSClientConfig.RootCAs = roots
 	return rt
 }
 
