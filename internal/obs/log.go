@@ -26,7 +26,7 @@ const (
 	FieldKeys         = "keys" // how many
 	FieldDependency   = "dependency"
 	FieldAction       = "action" // what was tried upstream
-	FieldJob          = "job" // which of the control plane's housekeeping
+	FieldJob          = "job"    // which of the control plane's housekeeping
 	FieldAddress      = "address"
 	FieldProbes       = "probes" // the address of the probes
 	FieldBudget       = "budget" // of a drain
